@@ -1,0 +1,85 @@
+"""Runs a program of the host, the same way everywhere: no shell, no inherited input, nothing left behind."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from imagebuilder.errors import BuildError, HostError
+
+DEBIAN_PACKAGE = {
+    "mmdebstrap": "mmdebstrap",
+    "qemu-img": "qemu-utils",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "sfdisk": "fdisk",
+    "mke2fs": "e2fsprogs",
+    "unshare": "util-linux",
+    "newuidmap": "uidmap",
+    "guestfish": "libguestfs-tools",
+    "virt-diff": "libguestfs-tools",
+    "virt-customize": "libguestfs-tools",
+}
+
+# Debian keeps sfdisk and mke2fs in /sbin, which is not on a plain user's PATH.
+_ADMINISTRATOR_PATH = ("/usr/sbin", "/sbin")
+
+
+def run_program(  # noqa: PLR0913 - each is one property of a process
+    argv: Sequence[str | Path],
+    *,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    log: Path | None = None,
+    timeout_s: float | None = None,
+) -> str:
+    """Run `argv` to its end and return its standard output.
+
+    Both outputs are appended to `log` if given. The program runs in a process group of its own, which is ended
+    with it: on an error, at the time limit, on Ctrl-C. Raises HostError if the program is not installed and
+    BuildError, with the last lines it printed, if it fails or takes longer than `timeout_s` seconds.
+    """
+    name = Path(argv[0]).name
+    try:
+        process = subprocess.Popen(
+            [os.fspath(word) for word in argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(environment),
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        package = DEBIAN_PACKAGE.get(name)
+        fix = f"apt-get install {package}" if package else f"put {name} on PATH"
+        raise HostError(f"the program {name} is not installed", fix=fix) from error
+    try:
+        output, trouble = process.communicate(stdin, timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        raise BuildError(f"{name} took longer than {timeout_s:g} s and was ended") from error
+    finally:
+        _end_group(process)
+    if log is not None:
+        with log.open("ab") as stream:
+            stream.write(f"$ {' '.join(map(str, argv))}\n".encode() + output + trouble)
+    if process.returncode != 0:
+        said = (trouble or output).decode(errors="replace").strip().splitlines()[-4:]
+        where = f"{name} (exit {process.returncode})"
+        raise BuildError("; ".join(said) or "no message", where=where, fix=f"read {log}" if log else None)
+    return output.decode(errors="replace")
+
+
+def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    path += [directory for directory in _ADMINISTRATOR_PATH if directory not in path]
+    return {**os.environ, "LC_ALL": "C.UTF-8", **(extra or {}), "PATH": os.pathsep.join(path)}
+
+
+def _end_group(process: "subprocess.Popen[bytes]") -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
