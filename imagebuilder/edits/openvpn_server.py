@@ -1,0 +1,47 @@
+"""The server's end of the VPN."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import ClassVar
+
+from imagebuilder.edits.edit import Edit, Machine
+from imagebuilder.plan.changes import WriteFile
+from imagebuilder.recipe.cluster import pool_bounds
+
+_DIRECTORY = PurePosixPath("/etc/openvpn/server")
+
+
+class OpenvpnServer(Edit):
+    """Runs OpenVPN on the public address, bridged into the private network by its tap device.
+
+    All workers come from one image and share its certificate (`duplicate-cn`); each gets an address of the pool.
+    A client with a revoked certificate, or without the tls-crypt key, is refused.
+    """
+
+    overlay: ClassVar[str] = "openvpn-server"
+    packages: ClassVar[tuple[str, ...]] = ("openvpn", "bridge-utils")
+    services: ClassVar[tuple[str, ...]] = ("openvpn-server@cluster.service",)
+    unwanted_services: ClassVar[tuple[str, ...]] = ("openvpn.service",)
+
+    def variables(self, machine: Machine) -> Mapping[str, object]:
+        cluster = machine.cluster
+        first, last = pool_bounds(cluster.recipe)
+        return {
+            "public_address": cluster.server.addresses["public"],
+            "private_address": cluster.server.addresses["private"],
+            "netmask": cluster.private.subnet.netmask,
+            "first": first,
+            "last": last,
+            "count": len(cluster.workers),
+            "vpn": cluster.recipe.vpn,
+        }
+
+    def intents(self, machine: Machine) -> Iterator[WriteFile]:
+        if machine.credentials is None:
+            return
+        own = machine.credentials
+        yield WriteFile(path=_DIRECTORY / "ca.crt", content=own.ca.encode())
+        yield WriteFile(path=_DIRECTORY / "server.crt", content=own.certificate.encode())
+        yield WriteFile(path=_DIRECTORY / "server.key", content=own.key, mode=0o600)
+        yield WriteFile(path=_DIRECTORY / "tls-crypt.key", content=own.tls_crypt, mode=0o600)
+        yield WriteFile(path=_DIRECTORY / "crl.pem", content=own.crl.encode())

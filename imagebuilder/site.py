@@ -1,0 +1,300 @@
+"""A site: the directory with `recipes/` and `overlays/`, read and checked as a whole."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, create_model
+
+from imagebuilder import __version__
+from imagebuilder.edits import all_edits
+from imagebuilder.edits.edit import Edit, Machine, VpnCredentials
+from imagebuilder.edits.interfaces import Interfaces
+from imagebuilder.errors import Fault, RecipeError
+from imagebuilder.plan.changes import DisableService, EnableService, Intent
+from imagebuilder.plan.overlay import Overlay, read_overlay
+from imagebuilder.recipe.cluster import Cluster, ClusterRecipe, Word, make_cluster
+from imagebuilder.recipe.foundation import BaseRecipe, DebianBase, OwnBase
+from imagebuilder.recipe.model import Integer, Strict, nearest, validate_source
+from imagebuilder.recipe.source import Source, read_source
+from imagebuilder.secret import Secret
+
+STARTER = Path(__file__).parent / "starter"
+_CLUSTER = "cluster.yaml"
+_DEFAULT_BASE = "base.yaml"
+
+
+class XenDomain(Strict):
+    """How Xen runs the machine; see xl.cfg(5)."""
+
+    type: Literal["pv", "pvh", "hvm"] = "pv"
+    """The kind of guest."""
+    vcpus: Annotated[Integer, Field(ge=1, le=512)] = 1
+    """Virtual CPUs."""
+    memory_mib: Annotated[Integer, Field(ge=64)] = 1024
+    """Memory in MiB."""
+    boot: Literal["pygrub", "pvgrub"] = "pygrub"
+    """What reads the boot menu of a pv or pvh guest; an hvm guest boots its disk by itself."""
+
+
+def _no_options(value: object) -> object:
+    """`hostname:` with nothing behind it means the edit with its default options."""
+    return {} if value is None else value
+
+
+def _edits_model() -> type[Strict]:
+    fields = {
+        name: (Annotated[edit, BeforeValidator(_no_options)], Field(default=None, description=edit.__doc__))
+        for name, edit in all_edits().items()
+    }
+    return create_model("Edits", __base__=Strict, **fields)  # type: ignore[call-overload, no-any-return]
+
+
+class RoleRecipe(Strict):
+    """A role: what all machines of one kind have in common."""
+
+    base: Word = _DEFAULT_BASE
+    """The file in `recipes/` that describes the base."""
+    packages: tuple[Word, ...] = ()
+    """Packages that the base must have beside those that the edits require."""
+    overlays: tuple[Word, ...] = ()
+    """Overlay trees of your own, from `overlays/`."""
+    variables: dict[str, str | int | bool | tuple[str, ...]] = {}
+    """Values for the templates in those overlays."""
+    xen: XenDomain | None = None
+    """Set for a machine that runs under Xen."""
+    edits: Annotated[_edits_model(), Field(description="What is configured, one key a subject.")]  # type: ignore[valid-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """One role as its recipe describes it."""
+
+    name: str
+    recipe: RoleRecipe
+    source: Source
+    edits: Mapping[str, Edit]
+
+    @property
+    def required_packages(self) -> frozenset[str]:
+        """Every package that the base must have for this role."""
+        return frozenset(self.recipe.packages).union(*(edit.packages for edit in self.edits.values()))
+
+    @property
+    def interfaces(self) -> Interfaces | None:
+        """The role's network interfaces."""
+        return next((edit for edit in self.edits.values() if isinstance(edit, Interfaces)), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """All that the files of a site say, found free of faults."""
+
+    directory: Path
+    cluster: Cluster
+    cluster_source: Source
+    roles: Mapping[str, Role]
+    bases: Mapping[str, BaseRecipe]
+    overlays: Mapping[str, Overlay]
+
+    def machines(self) -> tuple[Machine, ...]:
+        """One for each image: every host, and one for all workers, which has the name of their role."""
+        hosts = [(host.name, host.role, host) for host in self.cluster.hosts]
+        shared = self.cluster.recipe.workers.role
+        rows = [*hosts, (shared, shared, None)]
+        return tuple(
+            Machine(name=name, role=role, cluster=self.cluster, host=host, public_device=self._public_device(role))
+            for name, role, host in rows
+            if role in self.roles
+        )
+
+    def _public_device(self, role: str) -> str | None:
+        interfaces = self.roles[role].interfaces
+        return interfaces.device_on("public") if interfaces else None
+
+    def base_of(self, machine: Machine) -> BaseRecipe:
+        """The base that the machine's image is made from."""
+        return self.bases[self.roles[machine.role].recipe.base]
+
+    def intents(self, machine: Machine) -> Mapping[str, list[Intent]]:
+        """All that the edits and overlays of the machine's role want, by edit. Templates are known to be sound."""
+        intents, _ = self._intents_and_faults(machine)
+        return intents
+
+    def template_faults(self) -> Iterator[Fault]:
+        """What is wrong in the templates, tried with every machine."""
+        for machine in self.machines():
+            yield from self._intents_and_faults(machine)[1]
+
+    def _intents_and_faults(self, machine: Machine) -> tuple[dict[str, list[Intent]], list[Fault]]:
+        role = self.roles[machine.role]
+        intents: dict[str, list[Intent]] = {}
+        faults: list[Fault] = []
+        for name, edit in role.edits.items():
+            rendered: list[Intent] = []
+            if edit.overlay:
+                rendered, found = self.overlays[edit.overlay].render(edit.variables(machine))
+                faults += found
+            enabled = [EnableService(unit=unit) for unit in edit.services]
+            intents[name] = [*rendered, *edit.intents(machine), *enabled]
+        variables = {
+            **role.recipe.variables,
+            "cluster": self.cluster,
+            "host": machine.host,
+            "machine": machine.name,
+        }
+        for overlay in role.recipe.overlays:
+            intents[f"overlay {overlay}"], found = self.overlays[overlay].render(variables)
+            faults += found
+        intents["unused edits"] = list(_unwanted(role))
+        return intents, faults
+
+    def with_credentials(self, machine: Machine, credentials: VpnCredentials | None) -> Machine:
+        """The machine with what it proves itself with on the VPN."""
+        return replace(machine, credentials=credentials)
+
+    def inputs(self, machine: Machine) -> dict[str, str]:
+        """All that the machine's image is made from beside its base, by name; secrets by their digest only."""
+        role = self.roles[machine.role]
+        inputs = {
+            f"{source.path.name}: {name}": value
+            for source in (self.cluster_source, role.source)
+            for name, value in _leaves(source.value, "")
+        }
+        used = {edit.overlay for edit in role.edits.values() if edit.overlay} | set(role.recipe.overlays)
+        for name in sorted(used):
+            overlay = self.overlays[name]
+            inputs |= {f"overlay {name}: {path}": digest for path, digest in overlay.digests().items()}
+        if machine.credentials is not None:
+            own = machine.credentials
+            parts = {"CA": own.ca, "certificate": own.certificate, "revocation list": own.crl}
+            inputs |= {f"pki: {part}": Secret(text).digest for part, text in parts.items()}
+            inputs["pki: tls-crypt key"] = own.tls_crypt.digest
+        return {**inputs, "imgbuild": __version__}
+
+    def vpn_purpose(self, machine: Machine) -> Literal["server", "client"] | None:
+        """Which end of the VPN the machine is, if any."""
+        edits = self.roles[machine.role].edits
+        if "openvpn_server" in edits:
+            return "server"
+        return "client" if "openvpn_client" in edits else None
+
+
+def _leaves(value: object, name: str) -> Iterator[tuple[str, str]]:
+    """Every single value inside `value` as text, by its dotted name."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _leaves(inner, f"{name}[{index}]")
+    elif name.endswith(".password_hash"):
+        yield name, f"sha256 {Secret(str(value)).digest}"
+    else:
+        yield name, str(value)
+
+
+def _unwanted(role: Role) -> Iterator[DisableService]:
+    """Services that other roles may want of the same base, switched off in this one."""
+    wanted = {unit for edit in role.edits.values() for unit in edit.services}
+    known = {unit for edit in all_edits().values() for unit in (*edit.services, *edit.unwanted_services)}
+    return (DisableService(unit=unit) for unit in sorted(known - wanted))
+
+
+def load_site(directory: Path) -> Site:
+    """The site in `directory`. Raises RecipeError with every fault in its recipes and overlays."""
+    recipes = directory / "recipes"
+    names = sorted(file.name for file in recipes.glob("*.yaml"))
+    cluster_source, faults = read_source(recipes / _CLUSTER, recipes / _CLUSTER)
+    roles, bases = _load_roles(recipes, [name for name in names if name not in {_CLUSTER, _DEFAULT_BASE}], faults)
+    overlays = _load_overlays(directory, roles, faults)
+    cluster = None
+    if not faults or cluster_source.value:
+        recipe, found = validate_source(cluster_source, ClusterRecipe)
+        faults += found
+        if recipe is not None:
+            cluster, found = make_cluster(recipe, cluster_source, roles)
+            faults += found
+    if cluster is not None:
+        site = Site(
+            directory=directory,
+            cluster=cluster,
+            cluster_source=cluster_source,
+            roles={role.name: role for role in roles.values() if role.edits},
+            bases=bases,
+            overlays=overlays,
+        )
+        faults += _edit_faults(site)
+        faults += site.template_faults()
+        if not faults:
+            return site
+    raise RecipeError(faults)
+
+
+def _load_roles(
+    recipes: Path, names: list[str], faults: list[Fault]
+) -> tuple[dict[str, Role], dict[str, BaseRecipe]]:
+    sources = {}
+    for name in names:
+        sources[name], found = read_source(recipes / name, recipes / name)
+        faults += found
+    bases_named = {str(_base_named(source)) for source in sources.values()} | {_DEFAULT_BASE}
+    bases = {name: base for name in sorted(bases_named) if (base := _load_base(recipes / name, faults)) is not None}
+    roles = {}
+    for name, source in sources.items():
+        if name in bases_named:
+            continue
+        recipe, found = validate_source(source, RoleRecipe)
+        faults += found
+        edits = {} if recipe is None else {key: value for key, value in recipe.edits if value is not None}
+        if recipe is not None:
+            roles[Path(name).stem] = Role(name=Path(name).stem, recipe=recipe, source=source, edits=edits)
+        else:
+            roles[Path(name).stem] = Role(
+                name=Path(name).stem, recipe=RoleRecipe.model_construct(), source=source, edits=edits
+            )
+    return roles, bases
+
+
+def _base_named(source: Source) -> object:
+    return source.value.get("base", _DEFAULT_BASE) if isinstance(source.value, Mapping) else _DEFAULT_BASE
+
+
+def _load_base(file: Path, faults: list[Fault]) -> BaseRecipe | None:
+    source, found = read_source(file, file)
+    faults += found
+    if found:
+        return None
+    is_own = isinstance(source.value, Mapping) and "image" in source.value
+    own, found = validate_source(source, OwnBase) if is_own else (None, [])
+    made, more = validate_source(source, DebianBase) if not is_own else (None, [])
+    faults += [*found, *more]
+    return own or made
+
+
+def _load_overlays(directory: Path, roles: Mapping[str, Role], faults: list[Fault]) -> dict[str, Overlay]:
+    overlays: dict[str, Overlay] = {}
+    own, shipped = directory / "overlays", STARTER / "overlays"
+    available = {path.name for folder in (own, shipped) if folder.is_dir() for path in folder.iterdir()}
+    for role in roles.values():
+        for index, name in enumerate(role.recipe.overlays):
+            if name not in available:
+                what = f"there is no overlay '{name}'.{nearest(name, available)}"
+                place = role.source.place_of(("overlays", index))
+                faults.append(Fault(place=place, what=what, fix=f"make {own / name / 'rootfs'}, or drop the name"))
+    needed = {edit.overlay for edit in all_edits().values() if edit.overlay}
+    needed |= {name for role in roles.values() for name in role.recipe.overlays}
+    for name in sorted(needed):
+        folder = own if (own / name).is_dir() else shipped
+        overlays[name], found = read_overlay(folder / name, folder / name)
+        faults += found if name in available else []
+    return overlays
+
+
+def _edit_faults(site: Site) -> Iterator[Fault]:
+    for machine in site.machines():
+        role = site.roles[machine.role]
+        for name, edit in role.edits.items():
+            for keys, what, fix in edit.faults(machine):
+                yield Fault(place=role.source.place_of(("edits", name, *keys)), what=f"{name}: {what}", fix=fix)
