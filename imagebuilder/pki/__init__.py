@@ -1,0 +1,32 @@
+"""The certificates of the cluster's VPN: one CA, one certificate for each end, one list of the revoked.
+
+A build asks `ensure_credentials` for what the cluster needs, `open_authority` for the credentials of one host, and
+`list_troubles` for what to warn of. docs/decisions/0004-pki.md says why it is made this way.
+"""
+
+from imagebuilder.pki.authority import (
+    Authority,
+    ensure_credentials,
+    init_authority,
+    open_authority,
+)
+from imagebuilder.pki.certificates import Curve, Purpose
+from imagebuilder.pki.directory import DEFAULT_DIRECTORY, Access, read_passphrase
+from imagebuilder.pki.index import IssuedCertificate
+from imagebuilder.pki.status import CertificateStatus, State, list_troubles
+
+__all__ = [
+    "DEFAULT_DIRECTORY",
+    "Access",
+    "Authority",
+    "CertificateStatus",
+    "Curve",
+    "IssuedCertificate",
+    "Purpose",
+    "State",
+    "ensure_credentials",
+    "init_authority",
+    "list_troubles",
+    "open_authority",
+    "read_passphrase",
+]
