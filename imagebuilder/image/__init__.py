@@ -1,0 +1,1 @@
+"""Disk images: the appliance, bases, builds and the store."""

@@ -1,0 +1,80 @@
+"""qemu-img: makes overlays and copies of disk images and says what an image is."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagebuilder.errors import BuildError
+from imagebuilder.image.appliance import DiskFormat
+from imagebuilder.programs import run_program
+
+_QCOW2_MAGIC = b"QFI\xfb"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """Format and sizes of a disk image; `virtual_size_bytes` is what a machine sees."""
+
+    format: str
+    virtual_size_bytes: int
+    allocated_bytes: int
+    backing_file: str | None
+
+
+def image_facts(path: Path, image_format: DiskFormat) -> ImageFacts:
+    """What qemu-img says of `path`, read as `image_format`: the format is never guessed from the content."""
+    text = run_program(
+        ["qemu-img", "info", "--output=json", "--force-share", "-f", image_format, path], timeout_s=60
+    )
+    value: Mapping[str, object] = json.loads(text)
+    backing = value.get("backing-filename")
+    return ImageFacts(
+        format=str(value["format"]),
+        virtual_size_bytes=int(str(value["virtual-size"])),
+        allocated_bytes=int(str(value["actual-size"])),
+        backing_file=None if backing is None else str(backing),
+    )
+
+
+def format_of(path: Path, stated: DiskFormat | None) -> DiskFormat:
+    """The format of an image: as stated, else by its suffix. Raises BuildError if the content contradicts.
+
+    A raw image whose first bytes are made to look like qcow2 could otherwise name any file of this machine as its
+    backing file.
+    """
+    chosen: DiskFormat = stated or ("qcow2" if path.suffix == ".qcow2" else "raw")
+    try:
+        with path.open("rb") as stream:
+            looks_like_qcow2 = stream.read(4) == _QCOW2_MAGIC
+    except OSError as error:
+        raise BuildError(f"cannot be read: {error.strerror}", where=path) from error
+    if looks_like_qcow2 != (chosen == "qcow2"):
+        seen = "qcow2" if looks_like_qcow2 else "not qcow2"
+        fix = "state its format with `format:` in the base's recipe, or name the file by its format"
+        raise BuildError(f"its content is {seen}, but it is to be read as {chosen}", where=path, fix=fix)
+    return chosen
+
+
+def make_overlay(path: Path, *, base: Path, base_format: DiskFormat) -> None:
+    """Make `path` a qcow2 overlay on `base`, which it names by a relative path: the two can move together."""
+    backing = os.path.relpath(base, path.parent)
+    run_program(["qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", base_format, path], timeout_s=60)
+
+
+def copy_to_raw(path: Path, *, base: Path, base_format: DiskFormat) -> None:
+    """Make `path` a full raw copy of `base`: a reflink where the file system can, else with its holes."""
+    if base_format == "raw":
+        run_program(["cp", "--reflink=auto", "--sparse=always", "--no-preserve=mode", base, path])
+    else:
+        run_program(["qemu-img", "convert", "-f", base_format, "-O", "raw", base, path])
+
+
+def copy_flat(path: Path, *, image: Path, image_format: DiskFormat) -> None:
+    """Make `path` a copy of `image` in the same format that needs no other file. Raises BuildError if it cannot."""
+    facts = image_facts(image, image_format)
+    if image_format == "raw" or facts.backing_file is None:
+        run_program(["cp", "--reflink=auto", "--sparse=always", "--no-preserve=mode", image, path])
+    else:
+        run_program(["qemu-img", "convert", "-f", image_format, "-O", image_format, image, path])

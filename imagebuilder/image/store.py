@@ -1,0 +1,256 @@
+"""The store: where finished images and bases are, and how they get there whole or not at all.
+
+    images/ROLE/NAME/KEY/   disk, plan.json, listing.gz, manifest.json, log
+    images/ROLE/NAME/current -> KEY
+    bases/DIGEST/           disk, target.json, listing.gz, manifest.json
+    bases/by-recipe/KEY -> ../DIGEST
+    artifacts/xen/          configurations of finished images
+
+A directory is made under a name that begins with `.new-`, and renamed when all in it is on the disk. Whoever
+holds the lock of an image or of the bases may sweep such leavings: their maker is dead.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from imagebuilder.errors import BuildError, HostError
+from imagebuilder.image.appliance import DiskFormat
+from imagebuilder.plan.listing import Listing
+from imagebuilder.plan.target import Target
+
+_NEW = ".new-"
+_LOCK = ".lock"
+_CURRENT = "current"
+MANIFEST, LISTING, PLAN, TARGET = "manifest.json", "listing.gz", "plan.json", "target.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A finished image; `inputs` is what it was made from, by name."""
+
+    role: str
+    name: str
+    key: str
+    format: DiskFormat
+    directory: Path
+    base_digest: str
+    built_at: str
+    inputs: Mapping[str, str]
+
+    @property
+    def disk(self) -> Path:
+        """The image file itself."""
+        return self.directory / disk_name(self.format)
+
+    def plan_rows(self) -> list[dict[str, object]]:
+        """The changes that the image was built from, as `Plan.rows` gives them."""
+        rows: list[dict[str, object]] = json.loads((self.directory / PLAN).read_text(encoding="utf-8"))
+        return rows
+
+    def listing(self) -> Listing:
+        """What the image holds, as foreseen and checked when it was built."""
+        return Listing.read(self.directory / LISTING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredBase:
+    """A base in the store, never changed again."""
+
+    digest: str
+    format: DiskFormat
+    directory: Path
+
+    @property
+    def disk(self) -> Path:
+        """The base image file itself."""
+        return self.directory / disk_name(self.format)
+
+    def target(self) -> Target:
+        """The facts that plans are made from."""
+        return Target.from_json((self.directory / TARGET).read_text(encoding="utf-8"))
+
+    def listing(self) -> Listing:
+        """What the base holds."""
+        return Listing.read(self.directory / LISTING)
+
+
+def disk_name(image_format: DiskFormat) -> str:
+    """The name of the image file in its directory."""
+    return f"disk.{image_format}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """The directory of all finished images and bases."""
+
+    root: Path
+
+    def image_directory(self, role: str, name: str) -> Path:
+        """The directory of all builds of one image."""
+        return self.root / "images" / role / name
+
+    def current(self, role: str, name: str) -> Image | None:
+        """The newest finished build of an image."""
+        link = self.image_directory(role, name) / _CURRENT
+        return self.build(role, name, link.readlink().name) if link.is_symlink() else None
+
+    def build(self, role: str, name: str, key: str) -> Image | None:
+        """The build with this key, or None if there is no whole one."""
+        directory = self.image_directory(role, name) / key
+        manifest = _read_manifest(directory)
+        if manifest is None:
+            return None
+        image = Image(directory=directory, **manifest)
+        return image if image.disk.is_file() else None
+
+    def images(self) -> Iterator[Image]:
+        """The newest finished build of every image, by role and name."""
+        for link in sorted(self.root.glob(f"images/*/*/{_CURRENT}")):
+            image = self.current(link.parent.parent.name, link.parent.name)
+            if image is not None:
+                yield image
+
+    @contextmanager
+    def locked(self, directories: Sequence[Path], *, on_wait: Callable[[Path], None]) -> Iterator[None]:
+        """Hold the locks of `directories`, one after another in a fixed order, and sweep what dead builds left.
+
+        Calls `on_wait` with the directory if another process has its lock, then waits for it.
+        """
+        with ExitStack() as stack:
+            for directory in sorted(set(directories)):
+                make_directory(directory)
+                descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                stack.callback(os.close, descriptor)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    on_wait(directory)
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                for leaving in directory.glob(f"{_NEW}*"):
+                    shutil.rmtree(leaving, ignore_errors=True)
+            yield
+
+    @contextmanager
+    def new_directory(self, parent: Path) -> Iterator[Path]:
+        """A directory in `parent` to build in; gone after the block unless `publish` has renamed it."""
+        make_directory(parent)
+        directory = Path(mkdtemp(prefix=_NEW, dir=parent))
+        directory.chmod(0o755)
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def publish(self, new: Path, image: Image) -> Image:
+        """Make the finished directory `new` the image's current build, in one step that cannot fail half-way."""
+        manifest = {name: value for name, value in asdict(image).items() if name != "directory"}
+        (new / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        home = self.image_directory(image.role, image.name)
+        _rename_whole(new, home / image.key)
+        self.make_current(image.role, image.name, image.key)
+        published = self.build(image.role, image.name, image.key)
+        if published is None:
+            raise BuildError("vanished while it was published", where=home / image.key, fix="build again")
+        return published
+
+    def make_current(self, role: str, name: str, key: str) -> None:
+        """Let `current` point at the build with this key."""
+        swap_link(self.image_directory(role, name) / _CURRENT, key)
+
+    @property
+    def bases_directory(self) -> Path:
+        """The directory of all bases."""
+        return self.root / "bases"
+
+    def base(self, digest: str) -> StoredBase | None:
+        """The base with this digest, or None if there is no whole one."""
+        directory = self.bases_directory / digest
+        manifest = _read_manifest(directory)
+        return None if manifest is None else StoredBase(directory=directory, **manifest)
+
+    def base_by_recipe(self, recipe_key: str) -> StoredBase | None:
+        """The base that was made for this key of a recipe."""
+        link = self.bases_directory / "by-recipe" / recipe_key
+        return self.base(link.readlink().name) if link.is_symlink() else None
+
+    def publish_base(self, new: Path, base: StoredBase, *, recipe_key: str) -> StoredBase:
+        """Put the finished directory `new` in its place and remember which recipe it answers."""
+        manifest = {"digest": base.digest, "format": base.format}
+        (new / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        if self.base(base.digest) is None:
+            (new / disk_name(base.format)).chmod(0o444)
+            _rename_whole(new, self.bases_directory / base.digest)
+        make_directory(self.bases_directory / "by-recipe")
+        swap_link(self.bases_directory / "by-recipe" / recipe_key, f"../{base.digest}")
+        published = self.base(base.digest)
+        if published is None:
+            raise BuildError("vanished while it was published", where=base.directory, fix="build again")
+        return published
+
+    def artifacts(self, image: Image) -> Iterator[tuple[str, Path]]:
+        """What was made from the image: kind and file."""
+        configuration = self.root / "artifacts" / "xen" / f"{image.name}.cfg"
+        if configuration.is_file():
+            yield "xl", configuration
+
+    def write_artifact(self, kind: str, file_name: str, text: str) -> Path:
+        """Write a text that was made from an image; an artifact that is so already stays untouched."""
+        path = self.root / "artifacts" / kind / file_name
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            make_directory(path.parent)
+            new = path.with_name(f"{_NEW}{path.name}")
+            new.write_text(text, encoding="utf-8")
+            new.replace(path)
+        return path
+
+
+def make_directory(directory: Path) -> None:
+    """Make `directory` and all above it. Raises HostError if that is not allowed."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fix = "choose another store with --store or IMGBUILD_STORE"
+        raise HostError(f"cannot be made: {error.strerror}", where=directory, fix=fix) from error
+
+
+def swap_link(link: Path, target: str) -> None:
+    """Let `link` point at `target`, atomically."""
+    new = link.with_name(f"{_NEW}{link.name}")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    new.replace(link)
+    _flush(link.parent)
+
+
+def _rename_whole(new: Path, place: Path) -> None:
+    for file in new.iterdir():
+        _flush(file)
+    _flush(new)
+    if place.exists():  # what is there is not whole, or `build` would have found it
+        shutil.rmtree(place)
+    new.rename(place)
+    _flush(place.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_manifest(directory: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
