@@ -1,0 +1,1 @@
+"""Xen: configurations that start the images."""
