@@ -1,0 +1,141 @@
+"""The command line: the only place that prints and that chooses exit codes."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from imagebuilder import __version__
+from imagebuilder.cli import build, doctor, images, pki, plan, recipes
+from imagebuilder.cli.settings import Settings
+from imagebuilder.errors import ImgbuildError
+
+_INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
+_WAS_INTERRUPTED = "interrupted; what was begun is cleaned up"
+
+app = typer.Typer(
+    name="imgbuild",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""From one description of a hybrid cluster, the disk images of its server, Xen nodes and EC2 workers.
+
+    imgbuild init DIR            make a site: recipes to start from
+
+    imgbuild -C DIR validate     check them, without touching anything
+
+    imgbuild -C DIR plan node    see what would be written into the node's image
+
+    imgbuild -C DIR build        make all images; what has not changed costs nothing
+
+    imgbuild -C DIR diff node worker
+
+Exit codes: 0 done, or the same · 1 different, or a check failed · 2 wrong usage · 3 recipes invalid ·
+4 this machine lacks something (see `imgbuild doctor`) · 5 build failed, nothing published · 130 interrupted, cleaned up.
+""",
+    epilog="Run `imgbuild COMMAND --help` for what each command does.",
+)
+
+
+def _print_version(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"imgbuild {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(  # noqa: PLR0913 - one parameter an option
+    ctx: typer.Context,
+    *,
+    directory: Annotated[
+        Path,
+        typer.Option(
+            "-C",
+            "--directory",
+            metavar="DIR",
+            envvar="IMGBUILD_DIRECTORY",
+            help="The site: has recipes/ and overlays/.",
+        ),
+    ] = Path(),
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            "--store", metavar="DIR", envvar="IMGBUILD_STORE", help="Where images are kept.  [default: ./.imgbuild]"
+        ),
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Say more; libguestfs's own messages go to the log.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but results and errors.")] = False,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=lambda wanted: _print_version(wanted=wanted),
+            is_eager=True,
+            help="Print the version.",
+        ),
+    ] = False,
+) -> None:
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    ctx.obj = Settings(
+        site_directory=directory,
+        store=(store or Path(".imgbuild")).absolute(),
+        cache_directory=Path(os.environ.get("IMGBUILD_CACHE") or caches / "imgbuild"),
+        verbosity="quiet" if quiet else "verbose" if verbose else "normal",
+    )
+
+
+app.command()(recipes.init)
+app.command()(recipes.validate)
+app.command()(recipes.schema)
+app.command()(plan.plan)
+app.command()(plan.why)
+app.command()(build.build)
+app.command(name="list")(images.list_images)
+app.command()(images.show)
+app.command()(images.xen)
+#DIFF
+app.add_typer(pki.app)
+app.command()(doctor.doctor)
+
+
+def main() -> NoReturn:
+    """Run `imgbuild` and exit with its code; every error is one clear message, never a traceback."""
+    # A terminated run cleans up just as an interrupted one.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(standalone_mode=False)
+        if code == _INTERRUPTED:
+            _fail(_WAS_INTERRUPTED, code)
+    except (typer.Abort, KeyboardInterrupt):
+        code = _fail(_WAS_INTERRUPTED, _INTERRUPTED)
+    except typer.TyperException as error:
+        code = _fail(f"{error.format_message()}\n  fix: see `imgbuild --help`, or `imgbuild COMMAND --help`", 2)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, as in `imgbuild plan | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except ImgbuildError as error:
+        code = _fail(str(error), error.exit_code)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        code = _fail(f"{where}{error.strerror or error}", 4)
+    sys.exit(code)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: int) -> int:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(Text("imgbuild: ", "bold red"), Text(message), sep="")
+    return code

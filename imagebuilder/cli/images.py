@@ -1,0 +1,115 @@
+"""`imgbuild list`, `show` and `xen`: what the store has."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from imagebuilder.cli.settings import Settings
+from imagebuilder.errors import UsageError
+from imagebuilder.image.store import Image, Store
+from imagebuilder.recipe.model import nearest
+
+_JsonOutput = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def describe(image: Image, store: Store) -> dict[str, object]:
+    """An image as plain values: the stable contract of `imgbuild show --json`."""
+    base = store.base(image.base_digest)
+    return {
+        "role": image.role,
+        "name": image.name,
+        "key": image.key,
+        "path": str(image.disk),
+        "format": image.format,
+        "base": {"path": str(base.disk) if base else None, "digest": image.base_digest},
+        "built_at": image.built_at,
+        "size_bytes": image.disk.stat().st_blocks * 512,
+        "artifacts": [{"kind": kind, "path": str(path)} for kind, path in store.artifacts(image)],
+    }
+
+
+def select_images(store: Store, words: Sequence[str]) -> tuple[Image, ...]:
+    """The finished images that `words` name by role or by name; all if there are no words. Raises UsageError."""
+    images = tuple(store.images())
+    known = {image.name for image in images} | {image.role for image in images}
+    for word in words:
+        if word not in known:
+            what = f"there is no finished image '{word}'.{nearest(word, known)}"
+            raise UsageError(what, fix=f"run `imgbuild build {word}`, or see `imgbuild list`")
+    return tuple(image for image in images if not words or {image.name, image.role} & set(words))
+
+
+def list_images(ctx: typer.Context, json_output: _JsonOutput = False) -> None:
+    """List the finished images in the store."""
+    settings: Settings = ctx.obj
+    store = Store(root=settings.store)
+    images = select_images(store, [])
+    if json_output:
+        typer.echo(json.dumps([describe(image, store) for image in images], indent=2))
+        return
+    table = Table("ROLE", "NAME", "KEY", "FORMAT", "SIZE", "BUILT", box=None, pad_edge=False)
+    for image in images:
+        size = f"{image.disk.stat().st_blocks * 512 / (1 << 20):.1f} MiB"
+        table.add_row(image.role, image.name, image.key[:12], image.format, size, image.built_at)
+    Console(highlight=False).print(table)
+
+
+def show(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="ROLE|NAME", help="Which image.")],
+    json_output: _JsonOutput = False,
+) -> None:
+    """Show one finished image: where it is, its key and base, and what was made from it."""
+    settings: Settings = ctx.obj
+    store = Store(root=settings.store)
+    images = select_images(store, [name])
+    if len(images) > 1:
+        names = ", ".join(image.name for image in images)
+        raise UsageError(f"'{name}' has several images", fix=f"name one of {names}")
+    description = describe(images[0], store)
+    if json_output:
+        typer.echo(json.dumps(description, indent=2))
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for key, value in description.items():
+        match value:
+            case dict():
+                text = "\n".join(f"{name} {inner}" for name, inner in value.items())
+            case list():
+                text = "\n".join(f"{row['kind']} {row['path']}" for row in value)
+            case _:
+                text = str(value)
+        table.add_row(key.replace("_", " "), text)
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def xen(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[ROLE|NAME]…", help="Which images.  [default: all]")
+    ] = None,
+    json_output: _JsonOutput = False,
+) -> None:
+    """Print the xl configuration of finished images that run under Xen; `imgbuild build` keeps them in the store.
+
+    Use one with `xl create FILE`; `imgbuild show NAME` says where the file is.
+    """
+    settings: Settings = ctx.obj
+    store = Store(root=settings.store)
+    found = [(image, path) for image in select_images(store, names or []) for _, path in store.artifacts(image)]
+    if names and not found:
+        raise UsageError(
+            f"no Xen machine among {', '.join(names)}", fix="set `xen:` in the role's recipe, and build"
+        )
+    if json_output:
+        rows = [
+            {"name": image.name, "path": str(path), "text": path.read_text(encoding="utf-8")}
+            for image, path in found
+        ]
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    typer.echo("\n".join(path.read_text(encoding="utf-8") for _, path in found), nl=False)
