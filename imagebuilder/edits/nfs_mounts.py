@@ -10,11 +10,12 @@ from imagebuilder.plan.changes import Intent, MakeDirectory, SetLine
 
 _FSTAB = PurePosixPath("/etc/fstab")
 
-# mount.nfs goes on trying for this many minutes, systemd sets it no limit and the boot does not wait for it: a
-# machine that boots before the server mounts as soon as the server is up.
+# Mounted when first used, so that neither the boot nor a login waits for the server; mount.nfs then goes on trying
+# for this many minutes and systemd sets it no limit: a machine that boots before the server waits for it.
 _PATIENCE = (
     "nofail",
     "retry=10000",
+    "x-systemd.automount",
     "x-systemd.mount-timeout=infinity",
     "x-systemd.requires=imgbuild-private.target",
 )
