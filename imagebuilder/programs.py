@@ -16,6 +16,7 @@ DEBIAN_PACKAGE = {
     "sfdisk": "fdisk",
     "mke2fs": "e2fsprogs",
     "unshare": "util-linux",
+    "setpriv": "util-linux",
     "newuidmap": "uidmap",
     "guestfish": "libguestfs-tools",
     "virt-diff": "libguestfs-tools",

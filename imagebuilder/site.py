@@ -5,24 +5,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, create_model
+from pydantic import AfterValidator, BeforeValidator, Field, create_model
 
 from imagebuilder import __version__
 from imagebuilder.edits import all_edits
 from imagebuilder.edits.edit import Edit, Machine, VpnCredentials
 from imagebuilder.edits.interfaces import Interfaces
-from imagebuilder.errors import Fault, RecipeError
+from imagebuilder.errors import Fault, Place, RecipeError
 from imagebuilder.plan.changes import DisableService, EnableService, Intent
 from imagebuilder.plan.overlay import Overlay, read_overlay
-from imagebuilder.recipe.cluster import Cluster, ClusterRecipe, Word, make_cluster
+from imagebuilder.recipe.address_plan import make_cluster
+from imagebuilder.recipe.cluster import Cluster, ClusterRecipe, Word, is_host_name
 from imagebuilder.recipe.foundation import BaseRecipe, DebianBase, OwnBase
-from imagebuilder.recipe.model import Integer, Strict, nearest, validate_source
+from imagebuilder.recipe.model import Integer, Strict, nearest, refuse, validate_source
 from imagebuilder.recipe.source import Source, read_source
 from imagebuilder.secret import Secret
 
 STARTER = Path(__file__).parent / "starter"
 _CLUSTER = "cluster.yaml"
 _DEFAULT_BASE = "base.yaml"
+_OWN_VARIABLES = {"cluster", "host", "machine"}  # what the templates of every overlay can refer to
 
 
 class XenDomain(Strict):
@@ -39,16 +41,33 @@ class XenDomain(Strict):
 
 
 def _no_options(value: object) -> object:
-    """`hostname:` with nothing behind it means the edit with its default options."""
+    """`hostname:` with nothing behind it means the edit with its default options, and `xen:` likewise."""
     return {} if value is None else value
 
 
 def _edits_model() -> type[Strict]:
     fields = {
-        name: (Annotated[edit, BeforeValidator(_no_options)], Field(default=None, description=edit.__doc__))
+        name: (Annotated[edit | None, BeforeValidator(_no_options)], Field(default=None, description=edit.__doc__))
         for name, edit in all_edits().items()
     }
     return create_model("Edits", __base__=Strict, **fields)  # type: ignore[call-overload, no-any-return]
+
+
+def _variable_name(name: str) -> str:
+    if not name.isidentifier():
+        raise refuse(f"'{name}' is no name for a variable", "use letters, digits and '_', and begin with a letter")
+    if name in _OWN_VARIABLES:
+        raise refuse(f"the variable '{name}' is imgbuild's own", "choose another name")
+    return name
+
+
+def _variable(value: object) -> object:
+    if isinstance(value, str | int) or (isinstance(value, list) and all(isinstance(one, str) for one in value)):
+        return value
+    raise refuse("expected text, a whole number, true, false or a list of texts", "put each text in quotes")
+
+
+Variable = Annotated[str | int | bool | tuple[str, ...], BeforeValidator(_variable)]
 
 
 class RoleRecipe(Strict):
@@ -60,9 +79,9 @@ class RoleRecipe(Strict):
     """Packages that the base must have beside those that the edits require."""
     overlays: tuple[Word, ...] = ()
     """Overlay trees of your own, from `overlays/`."""
-    variables: dict[str, str | int | bool | tuple[str, ...]] = {}
+    variables: dict[Annotated[str, AfterValidator(_variable_name)], Variable] = {}
     """Values for the templates in those overlays."""
-    xen: XenDomain | None = None
+    xen: Annotated[XenDomain | None, BeforeValidator(_no_options)] = None
     """Set for a machine that runs under Xen."""
     edits: Annotated[_edits_model(), Field(description="What is configured, one key a subject.")]  # type: ignore[valid-type]
 
@@ -205,23 +224,22 @@ def _unwanted(role: Role) -> Iterator[DisableService]:
 def load_site(directory: Path) -> Site:
     """The site in `directory`. Raises RecipeError with every fault in its recipes and overlays."""
     recipes = directory / "recipes"
-    names = sorted(file.name for file in recipes.glob("*.yaml"))
     cluster_source, faults = read_source(recipes / _CLUSTER, recipes / _CLUSTER)
-    roles, bases = _load_roles(recipes, [name for name in names if name not in {_CLUSTER, _DEFAULT_BASE}], faults)
+    roles, role_names, bases = _load_roles(recipes, faults)
     overlays = _load_overlays(directory, roles, faults)
     cluster = None
-    if not faults or cluster_source.value:
+    if cluster_source is not None:
         recipe, found = validate_source(cluster_source, ClusterRecipe)
         faults += found
         if recipe is not None:
-            cluster, found = make_cluster(recipe, cluster_source, roles)
+            cluster, found = make_cluster(recipe, cluster_source, role_names)
             faults += found
-    if cluster is not None:
+    if cluster_source is not None and cluster is not None:
         site = Site(
             directory=directory,
             cluster=cluster,
             cluster_source=cluster_source,
-            roles={role.name: role for role in roles.values() if role.edits},
+            roles=roles,
             bases=bases,
             overlays=overlays,
         )
@@ -232,58 +250,82 @@ def load_site(directory: Path) -> Site:
     raise RecipeError(faults)
 
 
-def _load_roles(
-    recipes: Path, names: list[str], faults: list[Fault]
-) -> tuple[dict[str, Role], dict[str, BaseRecipe]]:
-    sources = {}
+def _load_roles(recipes: Path, faults: list[Fault]) -> tuple[dict[str, Role], list[str], dict[str, BaseRecipe]]:
+    """The roles as far as they are sound, the names of all roles, and the bases."""
+    # An editor's lock files begin with a dot.
+    names = sorted(file.name for file in recipes.glob("[!.]*.yaml") if file.name != _CLUSTER)
+    sources: dict[str, Source] = {}
     for name in names:
-        sources[name], found = read_source(recipes / name, recipes / name)
+        source, found = read_source(recipes / name, recipes / name)
         faults += found
-    bases_named = {str(_base_named(source)) for source in sources.values()} | {_DEFAULT_BASE}
-    bases = {name: base for name in sorted(bases_named) if (base := _load_base(recipes / name, faults)) is not None}
+        if source is not None:
+            sources[name] = source
+    base_files = {_DEFAULT_BASE, *filter(None, map(_base_named, sources.values()))}
+    role_files = [name for name in names if name not in base_files]
+    if _DEFAULT_BASE not in names and not all(_base_named(sources[name]) for name in role_files if name in sources):
+        faults += read_source(recipes / _DEFAULT_BASE, recipes / _DEFAULT_BASE)[1]
+    bases = {}
+    for name in sorted(base_files & sources.keys()):
+        base, found = _load_base(sources[name])
+        faults += found
+        if base is not None:
+            bases[name] = base
     roles = {}
-    for name, source in sources.items():
-        if name in bases_named:
-            continue
-        recipe, found = validate_source(source, RoleRecipe)
+    for name in role_files:
+        role, found = _load_role(recipes / name, sources.get(name), base_files.intersection(names))
         faults += found
-        edits = {} if recipe is None else {key: value for key, value in recipe.edits if value is not None}
-        if recipe is not None:
-            roles[Path(name).stem] = Role(name=Path(name).stem, recipe=recipe, source=source, edits=edits)
-        else:
-            roles[Path(name).stem] = Role(
-                name=Path(name).stem, recipe=RoleRecipe.model_construct(), source=source, edits=edits
-            )
-    return roles, bases
+        if role is not None:
+            roles[role.name] = role
+    return roles, [Path(name).stem for name in role_files], bases
 
 
-def _base_named(source: Source) -> object:
-    return source.value.get("base", _DEFAULT_BASE) if isinstance(source.value, Mapping) else _DEFAULT_BASE
-
-
-def _load_base(file: Path, faults: list[Fault]) -> BaseRecipe | None:
-    source, found = read_source(file, file)
+def _load_role(file: Path, source: Source | None, bases: set[str]) -> tuple[Role | None, list[Fault]]:
+    faults = []
+    if not is_host_name(file.stem):
+        what, fix = f"'{file.stem}' is no name for a role", "rename the file: use a-z, 0-9 and '-' inside"
+        faults.append(Fault(place=Place(path=file), what=what, fix=fix))
+    recipe, found = validate_source(source, RoleRecipe) if source is not None else (None, [])
     faults += found
-    if found:
-        return None
-    is_own = isinstance(source.value, Mapping) and "image" in source.value
-    own, found = validate_source(source, OwnBase) if is_own else (None, [])
-    made, more = validate_source(source, DebianBase) if not is_own else (None, [])
-    faults += [*found, *more]
-    return own or made
+    if source is None or recipe is None:
+        return None, faults
+    if recipe.base not in {_DEFAULT_BASE, *bases}:
+        what = f"there is no {file.parent / recipe.base}.{nearest(recipe.base, bases)}"
+        fix = f"make it, or remove the line to use {_DEFAULT_BASE}"
+        faults.append(Fault(place=source.place_of(("base",)), what=what, fix=fix))
+    edits = {key: value for key, value in recipe.edits if value is not None}
+    return Role(name=file.stem, recipe=recipe, source=source, edits=edits), faults
+
+
+def _base_named(source: Source) -> str | None:
+    named = source.value.get("base") if isinstance(source.value, Mapping) else None
+    return named if isinstance(named, str) else None
+
+
+def _load_base(source: Source) -> tuple[BaseRecipe | None, list[Fault]]:
+    if not isinstance(source.value, Mapping) or "image" not in source.value:
+        return validate_source(source, DebianBase)
+    faults = []
+    for key in source.value.keys() & DebianBase.model_fields.keys():
+        what = f"'{key}' cannot stand beside 'image'"
+        fix = f"remove 'image' to have a base made from packages; remove '{key}' to use the image"
+        faults.append(Fault(place=source.place_of_key((key,)), what=what, fix=fix))
+    rest = {key: value for key, value in source.value.items() if key not in DebianBase.model_fields}
+    own, found = validate_source(replace(source, value=rest), OwnBase)
+    return own, [*faults, *found]
 
 
 def _load_overlays(directory: Path, roles: Mapping[str, Role], faults: list[Fault]) -> dict[str, Overlay]:
     overlays: dict[str, Overlay] = {}
     own, shipped = directory / "overlays", STARTER / "overlays"
-    available = {path.name for folder in (own, shipped) if folder.is_dir() for path in folder.iterdir()}
+    folders = [path for parent in (own, shipped) if parent.is_dir() for path in parent.iterdir() if path.is_dir()]
+    available = {path.name for path in folders}
     for role in roles.values():
         for index, name in enumerate(role.recipe.overlays):
             if name not in available:
                 what = f"there is no overlay '{name}'.{nearest(name, available)}"
                 place = role.source.place_of(("overlays", index))
                 faults.append(Fault(place=place, what=what, fix=f"make {own / name / 'rootfs'}, or drop the name"))
-    needed = {edit.overlay for edit in all_edits().values() if edit.overlay}
+    needed = {edit.overlay for role in roles.values() for edit in role.edits.values() if edit.overlay}
     needed |= {name for role in roles.values() for name in role.recipe.overlays}
     for name in sorted(needed):
         folder = own if (own / name).is_dir() else shipped

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.pki import Authority, VpnCredentials, init_authority
+from imagebuilder.edits.edit import VpnCredentials
+from imagebuilder.pki import Authority, init_authority
 
 DAY = timedelta(days=1)
 # Debian keeps openvpn in /usr/sbin, which is not on a plain user's PATH.

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from imagebuilder import __version__
-from imagebuilder.cli import build, doctor, images, pki, plan, recipes
+from imagebuilder.cli import build, diff, doctor, images, pki, plan, recipes
 from imagebuilder.cli.settings import Settings
 from imagebuilder.errors import ImgbuildError
 
@@ -102,7 +102,7 @@ app.command()(build.build)
 app.command(name="list")(images.list_images)
 app.command()(images.show)
 app.command()(images.xen)
-#DIFF
+app.command()(diff.diff)
 app.add_typer(pki.app)
 app.command()(doctor.doctor)
 

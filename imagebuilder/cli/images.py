@@ -102,13 +102,10 @@ def xen(
     store = Store(root=settings.store)
     found = [(image, path) for image in select_images(store, names or []) for _, path in store.artifacts(image)]
     if names and not found:
-        raise UsageError(
-            f"no Xen machine among {', '.join(names)}", fix="set `xen:` in the role's recipe, and build"
-        )
+        raise UsageError(f"no Xen machine among {', '.join(names)}", fix="set `xen:` in the role's recipe, and build")
     if json_output:
         rows = [
-            {"name": image.name, "path": str(path), "text": path.read_text(encoding="utf-8")}
-            for image, path in found
+            {"name": image.name, "path": str(path), "text": path.read_text(encoding="utf-8")} for image, path in found
         ]
         typer.echo(json.dumps(rows, indent=2))
         return

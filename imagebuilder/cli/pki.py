@@ -131,9 +131,7 @@ def issue(  # noqa: PLR0913 - one parameter an option
     """
     authority = _open(context, pki_dir, passphrase_file, dry_run=dry_run)
     issued = authority.issue(name, purpose.value, now=datetime.now(UTC), days=days)
-    _say(
-        f"issued a {issued.purpose} certificate to {name}, valid until {issued.not_after:%Y-%m-%d}", dry_run=dry_run
-    )
+    _say(f"issued a {issued.purpose} certificate to {name}, valid until {issued.not_after:%Y-%m-%d}", dry_run=dry_run)
 
 
 @app.command()
@@ -222,9 +220,7 @@ def status(
         raise typer.Exit(1)
 
 
-def _open(
-    context: typer.Context, pki_dir: Path | None, passphrase_file: Path | None, *, dry_run: bool
-) -> Authority:
+def _open(context: typer.Context, pki_dir: Path | None, passphrase_file: Path | None, *, dry_run: bool) -> Authority:
     directory, passphrase = _directory(context, pki_dir), _passphrase(passphrase_file)
     return open_authority(directory, passphrase=passphrase, access=_access(dry_run=dry_run))
 
@@ -246,9 +242,7 @@ def _table(statuses: tuple[CertificateStatus, ...]) -> Table:
     table = Table("NAME", "PURPOSE", "STATE", "EXPIRES", "DAYS", "SERIAL", box=None, pad_edge=False)
     for row in statuses:
         state = f"{row.state}, superseded" if row.superseded else row.state
-        table.add_row(
-            row.name, row.purpose, state, f"{row.not_after:%Y-%m-%d}", str(row.days_left), row.serial[:12]
-        )
+        table.add_row(row.name, row.purpose, state, f"{row.not_after:%Y-%m-%d}", str(row.days_left), row.serial[:12])
     return table
 
 

@@ -59,9 +59,7 @@ def _plan(settings: Settings, names: list[str] | None) -> tuple[PlannedImage, ..
     site = load_site(settings.site_directory)
     machines = select_machines(site, names or [])
     credentials = known_credentials(site, machines, settings)
-    missing = [
-        machine.name for machine in machines if site.vpn_purpose(machine) and machine.name not in credentials
-    ]
+    missing = [machine.name for machine in machines if site.vpn_purpose(machine) and machine.name not in credentials]
     if missing:
         say(
             settings,

@@ -9,8 +9,8 @@ from imagebuilder.edits.edit import Edit, Machine
 class Firewall(Edit):
     """Writes /etc/nftables.conf: on the public side nothing answers but what the cluster description lists.
 
-    The server answers OpenVPN and `firewall.server_ports`; a worker `ec2.authorized_ports`. No machine routes
-    packets between its networks.
+    The server answers OpenVPN and `firewall.server_ports`; a worker `ec2.authorized_ports`; any other host
+    nothing. No machine routes packets between its networks.
     """
 
     overlay: ClassVar[str] = "firewall"
@@ -19,10 +19,15 @@ class Firewall(Edit):
 
     def variables(self, machine: Machine) -> Mapping[str, object]:
         recipe = machine.cluster.recipe
-        is_server = machine.host is not None and machine.host.name == recipe.server
+        udp_ports: list[int] = []
+        tcp_ports: list[str] = []
+        if machine.host is None:
+            tcp_ports = [recipe.ec2.authorized_ports]
+        elif machine.host.name == recipe.server:
+            udp_ports, tcp_ports = [recipe.vpn.port], list(recipe.firewall.server_ports)
         return {
             "public_device": machine.public_device,
             "private_subnet": machine.cluster.private.subnet,
-            "udp_ports": [recipe.vpn.port] if is_server else [],
-            "tcp_ports": list(recipe.firewall.server_ports) if is_server else [recipe.ec2.authorized_ports],
+            "udp_ports": udp_ports,
+            "tcp_ports": tcp_ports,
         }

@@ -33,6 +33,6 @@ class Fstab(Edit):
             yield MakeDirectory(path=PurePosixPath(path))
             yield SetLine(
                 path=PurePosixPath("/etc/fstab"),
-                line=f"{mount.device} {path} {mount.type} {','.join(mount.options)} 0 2",
+                line=f"{mount.device} {path} {mount.type} {','.join(mount.options) or 'defaults'} 0 2",
                 replaces=re.compile(rf"^\s*[^#\s]\S*\s+{re.escape(path)}\s"),
             )

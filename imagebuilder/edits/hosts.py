@@ -19,8 +19,6 @@ class Hosts(Edit):
         cluster = machine.cluster
         rows = [(host.addresses["private"], host.name) for host in cluster.hosts]
         rows += [
-            (host.addresses["public"], f"{host.name}-public")
-            for host in cluster.hosts
-            if "public" in host.addresses
+            (host.addresses["public"], f"{host.name}-public") for host in cluster.hosts if "public" in host.addresses
         ]
         return {"hosts": sorted(rows), "workers": [(address, name) for name, address in cluster.workers.items()]}

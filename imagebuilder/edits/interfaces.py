@@ -53,10 +53,18 @@ class Interfaces(Edit):
         }
 
     def faults(self, machine: Machine) -> Iterator[tuple[Keys, str, str]]:
+        first_on: dict[str, str] = {}
         for name, device in self.devices.items():
             if device.method == "static" and (machine.host is None or device.network not in machine.host.addresses):
                 what = f"'{machine.name}' has no address on the {device.network} network for {name}"
                 yield ("devices", name, "network"), what, "give the host one in cluster.yaml, or use `method: dhcp`"
+            other = first_on.setdefault(device.network, name)
+            if other != name:
+                what = f"{name} is on the {device.network} network, on which {other} is already"
+                yield ("devices", name, "network"), what, "give each interface a network of its own"
+            if device.bridge is not None and (device.network != "private" or device.method != "static"):
+                what = f"{device.bridge} would join the VPN to {name}, which has no static private address"
+                yield ("devices", name, "bridge"), what, "remove `bridge`"
 
     def device_on(self, network: str) -> str | None:
         """The interface with the machine's address on `network`."""

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import ClassVar
 
 from imagebuilder.edits.edit import Edit, Machine
-from imagebuilder.plan.changes import SubstituteInLine
+from imagebuilder.plan.changes import AddWord
 
 _NSSWITCH = PurePosixPath("/etc/nsswitch.conf")
 
@@ -22,12 +22,13 @@ class NisClient(Edit):
         cluster = machine.cluster
         return {"domain": cluster.recipe.nis.domain, "server_address": cluster.server.addresses["private"]}
 
-    def intents(self, machine: Machine) -> Iterator[SubstituteInLine]:
+    def intents(self, machine: Machine) -> Iterator[AddWord]:
         del machine
         for database in ("passwd", "group", "shadow"):
-            yield SubstituteInLine(
+            yield AddWord(
                 path=_NSSWITCH,
-                matching=re.compile(rf"^({database}:\s*files)\b(?!.*\bnis\b)"),
-                by=r"\1 nis",
+                within=re.compile(rf"^\s*{database}:"),
+                word="nis",
+                behind="files",
                 otherwise=f"{database}: files nis",
             )

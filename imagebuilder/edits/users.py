@@ -43,6 +43,4 @@ def _home(name: str, user: User) -> Iterator[Intent]:
     if user.ssh_keys:
         keys = "".join(f"{key}\n" for key in user.ssh_keys)
         yield MakeDirectory(path=home / ".ssh", mode=0o700, owner=name, group=name)
-        yield WriteFile(
-            path=home / ".ssh/authorized_keys", content=keys.encode(), mode=0o600, owner=name, group=name
-        )
+        yield WriteFile(path=home / ".ssh/authorized_keys", content=keys.encode(), mode=0o600, owner=name, group=name)

@@ -78,9 +78,7 @@ def probe_accelerator(
         return _emulation(f"{QEMU} is not installed", fix=f"apt-get install {DEBIAN_PACKAGE[QEMU]}")
     kernel = next((path for path in find_kernels() if os.access(path, os.R_OK)), None)
     if kernel is None:
-        return _emulation(
-            "there is no readable kernel to try KVM with", fix="mend what the check of the kernel says"
-        )
+        return _emulation("there is no readable kernel to try KVM with", fix="mend what the check of the kernel says")
     question = {
         "boot": _BOOT_ID.read_text().strip(),
         "device": device.stat().st_ino,  # a new one each time the module is loaded
@@ -167,9 +165,7 @@ def _trouble_with_device(device: Path) -> Accelerator | None:
             "then modprobe kvm_intel or kvm_amd",
         )
     except PermissionError:
-        return _emulation(
-            f"you may not use {device}", fix='sudo usermod -aG kvm "$USER", then log out and in again'
-        )
+        return _emulation(f"you may not use {device}", fix='sudo usermod -aG kvm "$USER", then log out and in again')
     except OSError as error:
         return _emulation(f"{device} does not open: {error.strerror}", fix="modprobe kvm_intel or kvm_amd")
     return None

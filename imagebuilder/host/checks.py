@@ -159,9 +159,7 @@ def check_launch(accelerator: Accelerator) -> HostCheck:
     name = "launch"
     started = time.monotonic()
     try:
-        run_program(
-            ["libguestfs-test-tool"], environment=appliance_environment(accelerator), timeout_s=_LAUNCH_LIMIT_S
-        )
+        run_program(["libguestfs-test-tool"], environment=appliance_environment(accelerator), timeout_s=_LAUNCH_LIMIT_S)
     except HostError as error:
         return HostCheck(name=name, state="warning", found=error.what, fix="apt-get install libguestfs-tools")
     except BuildError as error:

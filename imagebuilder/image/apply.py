@@ -50,7 +50,7 @@ def apply_plans(
 def archive_of(plan: Plan) -> bytes:
     """Everything that the plan writes as one tar archive, in the plan's order and with a fixed time."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as archive:
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT, encoding="utf-8") as archive:
         for change in plan.changes:
             member = tarfile.TarInfo(str(change.path).lstrip("/"))
             member.mtime = SOURCE_DATE_EPOCH

@@ -122,9 +122,7 @@ def inspect_base(disk: Path, image_format: DiskFormat, digest: str, bench: Bench
     """What is in a base image: the facts for planning, and its full listing. Takes one appliance."""
     bench.on_step("start the appliance")
     drive = Disk(path=disk, format=image_format, access="read")
-    with open_appliance(
-        [drive], environment=bench.environment(), log=bench.log, verbose=bench.verbose
-    ) as appliance:
+    with open_appliance([drive], environment=bench.environment(), log=bench.log, verbose=bench.verbose) as appliance:
         bench.on_step("inspect the base")
         inspection = appliance.inspect(0)
         with appliance.mounted(0, inspection.root_device) as root:
@@ -152,6 +150,12 @@ def _target(inspection: Inspection, listing: Listing, root: FileSystem, digest: 
         packages=inspection.packages,
         root_device=inspection.root_device,
         texts=texts,
+        unread=frozenset(
+            path
+            for directory in _TEXT_DIRECTORIES
+            for path in listing.below(directory)
+            if listing[path].kind is Kind.FILE and path not in texts
+        ),
         links={path: entry.target for path, entry in listing.items() if entry.kind is Kind.LINK},
         directories=frozenset(path for path, entry in listing.items() if entry.kind is Kind.DIRECTORY),
     )
@@ -173,6 +177,4 @@ def check_base(target: Target, role: str, missing: list[str], where: object) -> 
         raise BuildError("the base's init system is not systemd", where=where, fix="use another base image")
     if missing:
         what = f"the base lacks packages that role '{role}' requires: {', '.join(missing)}"
-        raise BuildError(
-            what, where=where, fix="add them to `packages:` of the base's recipe, or to your own image"
-        )
+        raise BuildError(what, where=where, fix="add them to `packages:` of the base's recipe, or to your own image")

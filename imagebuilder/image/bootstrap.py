@@ -237,7 +237,7 @@ def mmdebstrap_command(description: BaseDescription, *, tree: Path, files: Path,
         '--essential-hook=chroot "$1" debconf-set-selections /var/cache/debconf/answers',
         '--essential-hook=rm "$1/var/cache/debconf/answers"',
         f"--customize-hook=tar-in {shlex.quote(str(files))} /",
-        *(f"--customize-hook={line}" for line in _finishing_hooks(description)),
+        *(f"--customize-hook={line}" for line in _finishing_hooks()),
     ]
     return [
         "mmdebstrap",
@@ -255,7 +255,7 @@ def mmdebstrap_command(description: BaseDescription, *, tree: Path, files: Path,
     ]
 
 
-def _finishing_hooks(description: BaseDescription) -> Iterator[str]:
+def _finishing_hooks() -> Iterator[str]:
     modules = "/boot/grub/i386-pc"
     yield _in_image("systemctl", "--quiet", "mask", *_MASKED_UNITS)
     yield _in_image("mkdir", "-p", modules)
@@ -333,9 +333,7 @@ def _root_bytes(description: BaseDescription) -> int:
 
 
 def _embed_grub(disk: Path, modules: Path) -> None:
-    core = grub.embedded_core(
-        (modules / "core.img").read_bytes(), core_sector=_CORE_SECTOR, room_sectors=_CORE_SECTORS
-    )
+    core = grub.embedded_core((modules / "core.img").read_bytes(), core_sector=_CORE_SECTOR, room_sectors=_CORE_SECTORS)
     with disk.open("r+b") as stream:
         present = stream.read(grub.SECTOR_BYTES)
         first = grub.boot_sector((modules / "boot.img").read_bytes(), present=present, core_sector=_CORE_SECTOR)

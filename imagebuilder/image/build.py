@@ -89,18 +89,17 @@ def build_images(planned: Sequence[PlannedImage], image_format: DiskFormat, benc
     What is there already costs nothing. The rest is written in one appliance session and published image by image;
     if anything fails, or the process dies, every image stays what it was.
     """
-    found = {one.plan.name: _find(bench.store, one, image_format) for one in planned}
+    found = {one.plan.name: _current(bench.store, one, image_format) for one in planned}
     missing = [one for one in planned if found[one.plan.name] is None]
+    written: dict[str, Image] = {}
     if missing:
         homes = [bench.store.image_directory(one.plan.role, one.plan.name) for one in missing]
         wait = lambda home: bench.on_step(f"wait for another build of {home.name}")  # noqa: E731
         with bench.store.locked(homes, on_wait=wait):
             # Another process may have built some of them while this one waited for its locks.
-            found |= {one.plan.name: _find(bench.store, one, image_format) for one in missing}
+            found |= {one.plan.name: _restore(bench.store, one, image_format) for one in missing}
             missing = [one for one in missing if found[one.plan.name] is None]
             written = _write(missing, image_format, bench) if missing else {}
-    else:
-        written = {}
     return tuple(
         BuiltImage(image=image, outcome="unchanged")
         if (image := found[one.plan.name]) is not None
@@ -114,12 +113,15 @@ def image_key(plan: Plan, image_format: DiskFormat) -> str:
     return plan.key if image_format == "qcow2" else f"{plan.key}-{image_format}"
 
 
-def _find(store: Store, one: PlannedImage, image_format: DiskFormat) -> Image | None:
-    """The image if the store has it; it becomes the current one."""
-    key = image_key(one.plan, image_format)
+def _current(store: Store, one: PlannedImage, image_format: DiskFormat) -> Image | None:
+    """The current image if it is the planned one."""
     current = store.current(one.plan.role, one.plan.name)
-    if current is not None and current.key == key:
-        return current
+    return current if current is not None and current.key == image_key(one.plan, image_format) else None
+
+
+def _restore(store: Store, one: PlannedImage, image_format: DiskFormat) -> Image | None:
+    """The planned image if the store has it from an earlier build; makes it the current one."""
+    key = image_key(one.plan, image_format)
     image = store.build(one.plan.role, one.plan.name, key)
     if image is not None:
         store.make_current(one.plan.role, one.plan.name, key)
@@ -142,13 +144,10 @@ def _write(missing: Sequence[PlannedImage], image_format: DiskFormat, bench: Ben
                 copy_to_raw(disk, base=one.base.disk, base_format=one.base.format)
             news.append(new)
             jobs.append(Job(plan=one.plan, disk=disk, format=image_format, root_device=one.target.root_device))
-        apply_plans(
-            jobs, environment=bench.environment(), log=bench.log, on_step=bench.on_step, verbose=bench.verbose
-        )
+        apply_plans(jobs, environment=bench.environment(), log=bench.log, on_step=bench.on_step, verbose=bench.verbose)
         bench.on_step("publish")
         return {
-            one.plan.name: _publish(one, new, image_format, bench.store)
-            for one, new in zip(missing, news, strict=True)
+            one.plan.name: _publish(one, new, image_format, bench.store) for one, new in zip(missing, news, strict=True)
         }
 
 

@@ -25,9 +25,7 @@ class ImageFacts:
 
 def image_facts(path: Path, image_format: DiskFormat) -> ImageFacts:
     """What qemu-img says of `path`, read as `image_format`: the format is never guessed from the content."""
-    text = run_program(
-        ["qemu-img", "info", "--output=json", "--force-share", "-f", image_format, path], timeout_s=60
-    )
+    text = run_program(["qemu-img", "info", "--output=json", "--force-share", "-f", image_format, path], timeout_s=60)
     value: Mapping[str, object] = json.loads(text)
     backing = value.get("backing-filename")
     return ImageFacts(

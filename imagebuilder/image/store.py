@@ -16,10 +16,10 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import TypeVar
 
 from imagebuilder.errors import BuildError, HostError
 from imagebuilder.image.appliance import DiskFormat
@@ -82,6 +82,9 @@ class StoredBase:
         return Listing.read(self.directory / LISTING)
 
 
+Stored = TypeVar("Stored", Image, StoredBase)
+
+
 def disk_name(image_format: DiskFormat) -> str:
     """The name of the image file in its directory."""
     return f"disk.{image_format}"
@@ -104,12 +107,7 @@ class Store:
 
     def build(self, role: str, name: str, key: str) -> Image | None:
         """The build with this key, or None if there is no whole one."""
-        directory = self.image_directory(role, name) / key
-        manifest = _read_manifest(directory)
-        if manifest is None:
-            return None
-        image = Image(directory=directory, **manifest)
-        return image if image.disk.is_file() else None
+        return _whole(Image, self.image_directory(role, name) / key)
 
     def images(self) -> Iterator[Image]:
         """The newest finished build of every image, by role and name."""
@@ -127,22 +125,23 @@ class Store:
         with ExitStack() as stack:
             for directory in sorted(set(directories)):
                 make_directory(directory)
-                descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                with _store_errors(directory):
+                    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
                 stack.callback(os.close, descriptor)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     on_wait(directory)
                     fcntl.flock(descriptor, fcntl.LOCK_EX)
-                for leaving in directory.glob(f"{_NEW}*"):
-                    shutil.rmtree(leaving, ignore_errors=True)
+                _sweep(directory)
             yield
 
     @contextmanager
     def new_directory(self, parent: Path) -> Iterator[Path]:
         """A directory in `parent` to build in; gone after the block unless `publish` has renamed it."""
         make_directory(parent)
-        directory = Path(mkdtemp(prefix=_NEW, dir=parent))
+        with _store_errors(parent):
+            directory = Path(mkdtemp(prefix=_NEW, dir=parent))
         directory.chmod(0o755)
         try:
             yield directory
@@ -172,9 +171,7 @@ class Store:
 
     def base(self, digest: str) -> StoredBase | None:
         """The base with this digest, or None if there is no whole one."""
-        directory = self.bases_directory / digest
-        manifest = _read_manifest(directory)
-        return None if manifest is None else StoredBase(directory=directory, **manifest)
+        return _whole(StoredBase, self.bases_directory / digest)
 
     def base_by_recipe(self, recipe_key: str) -> StoredBase | None:
         """The base that was made for this key of a recipe."""
@@ -204,21 +201,36 @@ class Store:
     def write_artifact(self, kind: str, file_name: str, text: str) -> Path:
         """Write a text that was made from an image; an artifact that is so already stays untouched."""
         path = self.root / "artifacts" / kind / file_name
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        if not path.is_file() or path.read_bytes() != text.encode():
             make_directory(path.parent)
             new = path.with_name(f"{_NEW}{path.name}")
-            new.write_text(text, encoding="utf-8")
+            new.write_bytes(text.encode())
             new.replace(path)
         return path
 
 
 def make_directory(directory: Path) -> None:
     """Make `directory` and all above it. Raises HostError if that is not allowed."""
-    try:
+    with _store_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _store_errors(directory: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         fix = "choose another store with --store or IMGBUILD_STORE"
-        raise HostError(f"cannot be made: {error.strerror}", where=directory, fix=fix) from error
+        raise HostError(f"cannot be written: {error.strerror}", where=directory, fix=fix) from error
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what a dead build left in `directory`, whose lock is held."""
+    for leaving in directory.glob(f"{_NEW}*"):
+        if leaving.is_dir() and not leaving.is_symlink():
+            shutil.rmtree(leaving, ignore_errors=True)
+        else:
+            leaving.unlink(missing_ok=True)
 
 
 def swap_link(link: Path, target: str) -> None:
@@ -248,9 +260,14 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _read_manifest(directory: Path) -> dict[str, Any] | None:
+def _whole(kind: type[Stored], directory: Path) -> Stored | None:
+    """What is in `directory`, or None if its manifest is no manifest of this kind or its disk is not there."""
     try:
-        value = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return value if isinstance(value, dict) else None
+    names = {field.name for field in fields(kind)} - {"directory"}
+    if not isinstance(manifest, dict) or set(manifest) != names:
+        return None
+    stored = kind(directory=directory, **manifest)
+    return stored if stored.disk.is_file() else None

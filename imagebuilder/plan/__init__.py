@@ -1,0 +1,1 @@
+"""What an image shall be: changes, plans and listings. Pure."""

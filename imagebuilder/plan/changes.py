@@ -72,7 +72,8 @@ Change = WriteFile | MakeDirectory | MakeLink | RemovePath
 class SetLine:
     """One line in a text file of the base, in place of the first that `replaces` matches, else at the end.
 
-    Further matching lines go; every other line stays. A file that the base lacks is made, mode 0644.
+    Further matching lines go; every other line stays. A file that the base lacks is made, mode 0644, or 0600 if a
+    secret is in it.
     """
 
     path: PurePosixPath
@@ -89,15 +90,17 @@ class RemoveLines:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubstituteInLine:
-    """`by` in place of what `matching` matches, in each line where it does; `otherwise` at the end if in none.
+class AddWord:
+    """`word` in each line of a text file of the base that `within` matches; if none does, `otherwise` at the end.
 
-    `by` may refer to groups of the match, as in `re.sub`: what else stands in the line stays.
+    The word goes behind the word `behind` if the line has that, else to the end of the line. A line that has the
+    word already stays as it is. What follows a `#` is no word.
     """
 
     path: PurePosixPath
-    matching: re.Pattern[str]
-    by: str
+    within: re.Pattern[str]
+    word: str
+    behind: str
     otherwise: str
 
 
@@ -122,4 +125,5 @@ class MaskService:
     unit: str
 
 
-Intent = Change | SetLine | RemoveLines | SubstituteInLine | EnableService | DisableService | MaskService
+LineIntent = SetLine | RemoveLines | AddWord
+Intent = Change | LineIntent | EnableService | DisableService | MaskService

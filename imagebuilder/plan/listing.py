@@ -72,9 +72,7 @@ class Listing(Mapping[PurePosixPath, Entry]):
             gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=3, mtime=0, filename="") as out,
         ):
             for path, entry in self._entries.items():
-                out.write(
-                    json.dumps(_row(path, entry), ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
-                )
+                out.write(json.dumps(_row(path, entry), ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n")
 
     @classmethod
     def read(cls, file: Path) -> Self:

@@ -4,10 +4,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
+from typing import Literal
 
 from imagebuilder.errors import BuildError
 from imagebuilder.plan.changes import (
     ROOT,
+    AddWord,
     Change,
     DisableService,
     EnableService,
@@ -18,18 +20,16 @@ from imagebuilder.plan.changes import (
     RemoveLines,
     RemovePath,
     SetLine,
-    SubstituteInLine,
     WriteFile,
 )
+from imagebuilder.plan.lines import EditLine, fold_lines, joined, line_conflict, lines_of
 from imagebuilder.plan.listing import parents
 from imagebuilder.plan.plan import Plan
-from imagebuilder.plan.target import Target, accounts_in, groups_in
-from imagebuilder.plan.units import OWN_UNITS, disabling_changes, enabling_changes
+from imagebuilder.plan.target import OWN_UNITS, Target, accounts_in, groups_in
+from imagebuilder.plan.units import disabling_changes, enabling_changes
 from imagebuilder.secret import Secret
 
 PASSWD, GROUP = PurePosixPath("/etc/passwd"), PurePosixPath("/etc/group")
-
-LineIntent = SetLine | RemoveLines | SubstituteInLine
 
 
 def make_plan(name: str, role: str, intents: Mapping[str, Iterable[Intent]], target: Target) -> Plan:
@@ -63,32 +63,41 @@ class _Folding:
         self.target = target
         self.origins: dict[PurePosixPath, set[str]] = defaultdict(set)
         self._changes: dict[PurePosixPath, Change] = {}
-        self._lines: dict[PurePosixPath, list[tuple[str, LineIntent]]] = defaultdict(list)
+        self._lines: dict[PurePosixPath, list[EditLine]] = defaultdict(list)
         self._services: dict[str, tuple[str, EnableService | DisableService | MaskService]] = {}
 
     def add(self, edit: str, intent: Intent) -> None:
         match intent:
             case EnableService() | DisableService() | MaskService():
                 self._add_service(edit, intent)
-            case SetLine() | RemoveLines() | SubstituteInLine():
-                path = self._resolve(edit, intent.path)
+            case SetLine() | RemoveLines() | AddWord():
+                path = self._resolve(edit, intent.path, last="followed")
                 self._lines[path].append((edit, replace(intent, path=path)))
-            case WriteFile() | MakeDirectory() | MakeLink() | RemovePath():
+            case MakeDirectory():
+                # Where the base has a link to a directory, that directory is meant.
+                path = self._resolve(edit, intent.path, last="followed")
+                path = path if path in self.target.directories else self._resolve(edit, intent.path)
+                self._add_change(edit, replace(intent, path=path))
+            case WriteFile() | MakeLink() | RemovePath():
                 self._add_change(edit, replace(intent, path=self._resolve(edit, intent.path)))
 
     def changes(self) -> dict[PurePosixPath, Change]:
         """All intents as one change a path, with the directories that they need."""
         for path in sorted(self._lines):
             self._fold_lines(path)
-        for unit in sorted(self._services):
+        # What is to start comes first: a unit stays on if one that starts brings it along.
+        for unit in sorted(self._services, key=lambda unit: (not self._starts(unit), unit)):
             self._fold_service(unit)
         self._add_parents()
         self._check_shapes()
         return {path: change for path, change in self._changes.items() if not self._is_already_so(change)}
 
-    def _resolve(self, edit: str, path: PurePosixPath) -> PurePosixPath:
+    def _starts(self, unit: str) -> bool:
+        return isinstance(self._services[unit][1], EnableService)
+
+    def _resolve(self, edit: str, path: PurePosixPath, *, last: Literal["kept", "followed"] = "kept") -> PurePosixPath:
         try:
-            return self.target.resolve(path)
+            return self.target.resolve(path, last=last)
         except ValueError as error:
             raise BuildError(str(error), where=f"{self.name}: {edit}") from error
 
@@ -111,30 +120,37 @@ class _Folding:
             raise BuildError(what, where=self.name, fix="drop one of them from the recipe")
 
     def _fold_lines(self, path: PurePosixPath) -> None:
-        edits = sorted({edit for edit, _ in self._lines[path]})
+        intents = self._lines[path]
+        edits = ", ".join(sorted({edit for edit, _ in intents}))
         if path in self._changes:
-            what = f"{', '.join(edits)} edits lines of {path}, which {', '.join(self.origins[path])} writes whole"
+            others = ", ".join(sorted(self.origins[path]))
+            what = f"{edits} edits lines of {path}, which {others} writes or removes whole"
             raise BuildError(what, where=self.name, fix="drop one of them from the recipe")
+        if path in self.target.unread:
+            what = f"{edits} edits lines of {path}, which is not a UTF-8 text of a usual size in the base"
+            raise BuildError(what, where=self.name, fix="mend the file in the base image")
         base = self.target.text(path)
-        lines: list[str | Secret] = list(base.content.splitlines()) if base else []
-        for _, intent in sorted(self._lines[path], key=lambda item: (item[0], _line_order(item[1]))):
-            lines = _with_line(lines, intent)
-        content = b"".join((line.reveal() if isinstance(line, Secret) else line.encode()) + b"\n" for line in lines)
-        secret = any(isinstance(line, Secret) for line in lines) or (base is not None and not base.mode & 0o004)
+        before = lines_of(base.content) if base else []
+        if (conflict := line_conflict(before, intents)) is not None:
+            what = f"the edits {' and '.join(conflict)} want different things of a line in {path}"
+            raise BuildError(what, where=self.name, fix="drop one of them from the recipe, or make them agree")
+        after = fold_lines(before, intents)
+        secret = any(isinstance(line, Secret) for line in after) or (base is not None and not base.mode & 0o004)
         owner, group = self._owners_of(base.uid, base.gid) if base else (ROOT, ROOT)
         change = WriteFile(
             path=path,
-            content=Secret(content) if secret else content,
-            mode=base.mode if base else 0o644,
+            content=Secret(joined(after)) if secret else joined(after),
+            mode=base.mode if base else 0o600 if secret else 0o644,
             owner=owner,
             group=group,
         )
-        for edit in edits:
+        for edit, _ in intents:
             self._add_change(edit, change)
 
     def _owners_of(self, uid: int, gid: int) -> tuple[str, str]:
-        users = {account.uid: user for user, account in accounts_in(self._base_text(PASSWD)).items()}
-        groups = {number: group for group, number in groups_in(self._base_text(GROUP)).items()}
+        accounts, numbers = accounts_in(self._base_text(PASSWD)), groups_in(self._base_text(GROUP))
+        users = {account.uid: user for user, account in reversed(accounts.items())}
+        groups = {number: group for group, number in reversed(numbers.items())}
         return users.get(uid, ROOT), groups.get(gid, ROOT)
 
     def _base_text(self, path: PurePosixPath) -> str:
@@ -149,12 +165,10 @@ class _Folding:
                     links = list(enabling_changes(unit, self._text_at))
                 except LookupError as error:
                     raise BuildError(str(error.args[0]), where=f"{self.name}: {edit}") from error
-                if self.target.links.get(OWN_UNITS / unit) == "/dev/null":
+                if self.target.links.get(OWN_UNITS / unit) == "/dev/null" and OWN_UNITS / unit not in self._changes:
                     links.append(RemovePath(path=OWN_UNITS / unit))
             case DisableService():
-                links = [
-                    change for change in disabling_changes(unit, self.target) if change.path not in self._changes
-                ]
+                links = [change for change in disabling_changes(unit, self.target) if change.path not in self._changes]
             case MaskService():
                 links = [MakeLink(path=OWN_UNITS / unit, target="/dev/null")]
         for link in links:
@@ -181,63 +195,56 @@ class _Folding:
                 )
 
     def _check_shapes(self) -> None:
-        """No file where the base has a directory, and nothing inside what goes."""
+        """No file where the base has a directory, no directory where it has a file, nothing inside what goes."""
         for path, change in self._changes.items():
             edits = ", ".join(sorted(self.origins[path]))
+            fix = "choose another path in the recipe, or another base"
             if isinstance(change, WriteFile | MakeLink) and path in self.target.directories:
-                raise BuildError(f"{edits} writes {path}, which is a directory in the base", where=self.name)
-            for parent in path.parents:
-                if isinstance(self._changes.get(parent), RemovePath | WriteFile | MakeLink):
-                    others = ", ".join(sorted(self.origins[parent]))
-                    what = f"{edits} writes {path}, but {others} leaves no directory at {parent}"
-                    raise BuildError(what, where=self.name, fix="drop one of them from the recipe")
+                what = f"{edits} writes {path}, which is a directory in the base"
+                raise BuildError(what, where=self.name, fix=fix)
+            if isinstance(change, MakeDirectory) and self.target.has_file(path):
+                what = f"{edits} makes the directory {path}, which is no directory in the base"
+                raise BuildError(what, where=self.name, fix=fix)
+            gone = self._gone_above(path)
+            if gone is not None and not isinstance(change, RemovePath):
+                others = ", ".join(sorted(self.origins[gone]))
+                what = f"{edits} writes {path}, but {others} leaves no directory at {gone}"
+                raise BuildError(what, where=self.name, fix="drop one of them from the recipe")
+
+    def _gone_above(self, path: PurePosixPath) -> PurePosixPath | None:
+        """The directory above `path` that the plan leaves no directory, if any."""
+        ends = RemovePath | WriteFile | MakeLink
+        return next((parent for parent in path.parents if isinstance(self._changes.get(parent), ends)), None)
 
     def _is_already_so(self, change: Change) -> bool:
-        """Whether the base has exactly this link or text already, so that nothing needs to be written."""
+        """Whether the base, or another change, makes it so already, and nothing needs to be written."""
         match change:
             case MakeLink():
-                return self.target.links.get(change.path) == change.target
+                known = self.target.links.get(change.path)
+                return known is not None and self._leads_to(change.path, known) == self._leads_to(
+                    change.path, change.target
+                )
             case WriteFile():
                 text = self.target.text(change.path)
-                same = text is not None and text.content.encode() == change.payload and text.mode == change.mode
                 return (
-                    same
-                    and text is not None
+                    text is not None
+                    and text.content.encode() == change.payload
+                    and text.mode == change.mode
                     and self._owners_of(text.uid, text.gid) == (change.owner, change.group)
                 )
-            case _:
+            case RemovePath():
+                return self._gone_above(change.path) is not None or not (
+                    change.path.parent in self.target.directories or change.path.parent == PurePosixPath("/")
+                )
+            case MakeDirectory():
                 return False
 
-
-def _line_order(intent: LineIntent) -> tuple[int, str, bytes]:
-    """Removals first, then lines by their text: the same intents in any order give the same file."""
-    match intent:
-        case RemoveLines():
-            return 0, intent.matching.pattern, b""
-        case SubstituteInLine():
-            return 1, intent.matching.pattern, intent.by.encode()
-        case SetLine():
-            line = intent.line
-            return 2, intent.replaces.pattern, line.reveal() if isinstance(line, Secret) else line.encode()
-
-
-def _with_line(lines: list[str | Secret], intent: LineIntent) -> list[str | Secret]:
-    pattern = intent.replaces if isinstance(intent, SetLine) else intent.matching
-    hits = [index for index, line in enumerate(lines) if isinstance(line, str) and pattern.search(line)]
-    match intent:
-        case RemoveLines():
-            return [line for index, line in enumerate(lines) if index not in hits]
-        case SubstituteInLine():
-            if not hits:
-                return [*lines, intent.otherwise]
-            return [
-                pattern.sub(intent.by, str(line)) if index in hits else line for index, line in enumerate(lines)
-            ]
-        case SetLine():
-            at = hits[0] if hits else len(lines)
-            before = lines[:at]
-            after = [line for index, line in enumerate(lines) if index >= at and index not in hits]
-            return [*before, intent.line, *after]
+    def _leads_to(self, link: PurePosixPath, target: str) -> PurePosixPath | str:
+        """Where a link leads: systemctl(1) of Debian 12 writes /lib, which is a link to usr/lib itself."""
+        try:
+            return self.target.resolve(link.parent / target)
+        except ValueError:
+            return target
 
 
 def _numbers(

@@ -6,18 +6,18 @@ A file that ends in .j2 is a Jinja template and lands without that ending. Modes
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-import jinja2
 from pydantic import AfterValidator
 
 from imagebuilder.errors import Fault, Place
 from imagebuilder.plan.changes import Intent, MakeDirectory, MakeLink, WriteFile
+from imagebuilder.plan.template import render_template
 from imagebuilder.recipe.model import Strict, nearest, refuse, validate_source
-from imagebuilder.recipe.source import read_source
+from imagebuilder.recipe.source import Source, printable, read_source
 
 _TEMPLATE_SUFFIX = ".j2"
 _MODE = re.compile(r"0[0-7]{3,4}")
@@ -36,6 +36,13 @@ def _owner(text: str) -> str:
     return text
 
 
+def _path_in_image(text: str) -> str:
+    path = PurePosixPath(text)
+    if str(path) != text or path.root != "/" or path == PurePosixPath("/") or ".." in path.parts:
+        raise refuse(f"'{text}' is no path in the image", "write it from the root, as /srv/data")
+    return text
+
+
 class OverlayRecipe(Strict):
     """What `overlay.yaml` may say; keys are paths in the image, `/path/**` stands for all below."""
 
@@ -43,7 +50,7 @@ class OverlayRecipe(Strict):
     """File modes, in quotes: "0600"."""
     owners: dict[str, Annotated[str, AfterValidator(_owner)]] = {}
     """Owners and groups: "sgeadmin:sgeadmin"."""
-    directories: tuple[str, ...] = ()
+    directories: tuple[Annotated[str, AfterValidator(_path_in_image)], ...] = ()
     """Directories to make even if nothing is in them."""
 
 
@@ -68,7 +75,8 @@ class Overlay:
 
     def digests(self) -> dict[str, str]:
         """SHA-256, in hex, of each file as a person wrote it, by its path in the image."""
-        own = {str(file.path): hashlib.sha256(file.content).hexdigest() for file in self.files}
+        parts = {str(file.path): (file.link_target or "").encode() or file.content for file in self.files}
+        own = {path: hashlib.sha256(part).hexdigest() for path, part in parts.items()}
         return {**own, "overlay.yaml": hashlib.sha256(self.recipe.model_dump_json().encode()).hexdigest()}
 
     def render(self, variables: Mapping[str, object]) -> tuple[list[Intent], list[Fault]]:
@@ -81,9 +89,8 @@ class Overlay:
                 continue
             content = file.content
             if file.is_template:
-                text, found = _render(file, variables)
+                content, found = render_template(file.content, file.source, variables)
                 faults += found
-                content = text.encode()
             mode, owner, group = self._ownership(file.path, "0644")
             intents.append(WriteFile(path=file.path, content=content, mode=mode, owner=owner, group=group))
         for directory in map(PurePosixPath, self.recipe.directories):
@@ -100,38 +107,51 @@ class Overlay:
 def _most_specific(table: Mapping[str, str], path: PurePosixPath) -> str | None:
     if (exact := table.get(str(path))) is not None:
         return exact
-    return next((table[f"{parent}/**"] for parent in path.parents if f"{parent}/**" in table), None)
+    patterns = (str(parent / "**") for parent in path.parents)
+    return next((table[pattern] for pattern in patterns if pattern in table), None)
 
 
 def read_overlay(directory: Path, shown_as: Path) -> tuple[Overlay, list[Fault]]:
     """The overlay in `directory`, whose messages name it `shown_as`, and what is wrong with its overlay.yaml."""
     recipe, faults = OverlayRecipe(), list[Fault]()
     recipe_file = directory / "overlay.yaml"
-    files = tuple(_read_files(directory / "rootfs", shown_as / "rootfs"))
+    files = tuple(_read_files(directory / "rootfs", shown_as / "rootfs", faults))
     if recipe_file.exists():
-        source, faults = read_source(recipe_file, shown_as / "overlay.yaml")
-        model, found = validate_source(source, OverlayRecipe)
+        source, found = read_source(recipe_file, shown_as / "overlay.yaml")
         faults += found
-        recipe = model or recipe
-        known = {str(file.path) for file in files} | set(recipe.directories)
-        for section, table in (("modes", recipe.modes), ("owners", recipe.owners)):
-            for path in table:
-                stem = path.removesuffix("/**")
-                inside = any(PurePosixPath(one).is_relative_to(stem) for one in known)
-                if path not in known and not (path != stem and inside):
-                    what = f"'{path}' is no file of this overlay.{nearest(path, known)}"
-                    faults.append(
-                        Fault(place=source.place_of_key((section, path)), what=what, fix="remove the line")
-                    )
+        if source is not None:
+            model, found = validate_source(source, OverlayRecipe)
+            recipe = model or recipe
+            faults += [*found, *_recipe_faults(recipe, source, files)]
     elif not files:
-        what = f"there is no overlay '{directory.name}': nothing in {shown_as / 'rootfs'}"
-        faults.append(
-            Fault(place=Place(path=shown_as), what=what, fix="make its rootfs directory, or drop its name")
-        )
+        what = f"there is nothing in {shown_as / 'rootfs'}"
+        faults.append(Fault(place=Place(path=shown_as), what=what, fix="put files there, or remove the overlay"))
+    faults += _file_faults(files)
     return Overlay(name=directory.name, files=files, recipe=recipe), faults
 
 
-def _read_files(rootfs: Path, shown_as: Path) -> Iterator[OverlayFile]:
+def _recipe_faults(recipe: OverlayRecipe, source: Source, files: Iterable[OverlayFile]) -> Iterator[Fault]:
+    own = {file.path for file in files if file.link_target is None} | set(map(PurePosixPath, recipe.directories))
+    inside = {PurePosixPath(parent) / "**" for path in own for parent in path.parents}
+    known = set(map(str, own | inside))
+    for section, table in (("modes", recipe.modes), ("owners", recipe.owners)):
+        for path in table:
+            if path not in known:
+                what = f"'{printable(path)}' is no file or directory of this overlay.{nearest(path, known)}"
+                fix = "write its path in the image, or /path/** for all below, or remove the line"
+                yield Fault(place=source.place_of_key((section, path)), what=what, fix=fix)
+
+
+def _file_faults(files: Iterable[OverlayFile]) -> Iterator[Fault]:
+    by_path: dict[PurePosixPath, OverlayFile] = {}
+    for file in files:
+        other = by_path.setdefault(file.path, file)
+        if other is not file:
+            what = f"lands at {file.path}, and so does {other.source.name} beside it"
+            yield Fault(place=Place(path=file.source), what=what, fix="keep one of the two")
+
+
+def _read_files(rootfs: Path, shown_as: Path, faults: list[Fault]) -> Iterator[OverlayFile]:
     for file in sorted(rootfs.rglob("*")):
         relative = file.relative_to(rootfs)
         path, source = PurePosixPath("/", *relative.parts), shown_as / relative
@@ -141,57 +161,6 @@ def _read_files(rootfs: Path, shown_as: Path) -> Iterator[OverlayFile]:
             is_template = file.suffix == _TEMPLATE_SUFFIX
             path = path.with_suffix("") if is_template else path
             yield OverlayFile(path=path, source=source, content=file.read_bytes(), is_template=is_template)
-
-
-_ENVIRONMENT = jinja2.Environment(
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-    autoescape=False,  # noqa: S701 - configuration files, not HTML
-)
-
-
-def _render(file: OverlayFile, variables: Mapping[str, object]) -> tuple[str, list[Fault]]:
-    try:
-        text = file.content.decode()
-        template = _ENVIRONMENT.from_string(text)
-        return template.render(variables), []
-    except UnicodeDecodeError:
-        return "", [Fault(place=Place(path=file.source), what="a template must be UTF-8 text")]
-    except jinja2.TemplateSyntaxError as error:
-        place = Place(path=file.source, line=error.lineno)
-        return "", [Fault(place=place, what=f"is no valid template: {error.message}")]
-    except jinja2.UndefinedError as error:
-        return "", [_undefined_fault(file, text, error, variables)]
-    except (TypeError, ValueError, ArithmeticError) as error:
-        place = Place(path=file.source, line=_template_line(error))
-        return "", [Fault(place=place, what=f"cannot be filled in: {error}")]
-
-
-def _template_line(error: BaseException) -> int:
-    """The line of the template that raised `error`: Jinja gives the frame the template's own line numbers."""
-    line, frame = 1, error.__traceback__
-    while frame is not None:
-        if frame.tb_frame.f_code.co_filename == "<template>":
-            line = frame.tb_lineno
-        frame = frame.tb_next
-    return line
-
-
-def _undefined_fault(
-    file: OverlayFile, text: str, error: jinja2.UndefinedError, variables: Mapping[str, object]
-) -> Fault:
-    line = _template_line(error)
-    quoted = re.findall(r"'([^']+)'", str(error))
-    name = quoted[-1] if quoted else ""
-    found = re.search(rf"(?<![\w]){re.escape(name)}(?!\w)", text.splitlines()[line - 1]) if name else None
-    place = Place(path=file.source, line=line, column=found.start() + 1 if found else 1)
-    known = ", ".join(sorted(variables))
-    return Fault(
-        place=place,
-        what=f"the variable '{name}' has no value.{nearest(name, variables)}",
-        fix=f"use one of {known}, or set it under `variables:` of the role"
-        if known
-        else "set it under `variables:`",
-    )
+        elif not file.is_dir():
+            what = "is no file, directory or link, and cannot be part of an overlay"
+            faults.append(Fault(place=Place(path=source), what=what, fix="remove it"))

@@ -3,8 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Self
+from typing import Literal, Self
+
+OWN_UNITS = PurePosixPath("/etc/systemd/system")
+"""Where systemd keeps what the administrator of a machine has enabled."""
 
 _MOST_LINKS = 40  # ELOOP: Linux gives up after 40 symbolic links in one path
 
@@ -32,7 +36,7 @@ class Target:
     """A base image, as far as planning needs to know it.
 
     `texts` holds the text files below /etc and the systemd units; `links` every symbolic link in those places and
-    every link to a directory anywhere.
+    every link to a directory anywhere; `unread` the other files there: too big, private, or no UTF-8 text.
     """
 
     digest: str
@@ -46,13 +50,23 @@ class Target:
     texts: Mapping[PurePosixPath, Text] = field(default_factory=dict)
     links: Mapping[PurePosixPath, str] = field(default_factory=dict)
     directories: frozenset[PurePosixPath] = frozenset()
+    unread: frozenset[PurePosixPath] = frozenset()
+
+    @cached_property
+    def unit_links(self) -> Mapping[PurePosixPath, str]:
+        """The links below /etc/systemd/system, which say what starts at boot."""
+        return {path: target for path, target in self.links.items() if path.is_relative_to(OWN_UNITS)}
 
     def text(self, path: PurePosixPath) -> Text | None:
         """The text file at `path` of the base, or None if it has none there."""
         return self.texts.get(path)
 
-    def resolve(self, path: PurePosixPath) -> PurePosixPath:
-        """`path` with every link in its *directories* followed, as the kernel would; the last part stays.
+    def has_file(self, path: PurePosixPath) -> bool:
+        """Whether the base is known to have something at `path` that is no directory."""
+        return path in self.texts or path in self.links or path in self.unread
+
+    def resolve(self, path: PurePosixPath, *, last: Literal["kept", "followed"] = "kept") -> PurePosixPath:
+        """`path` with every link in its *directories* followed, as the kernel would; its last part only by wish.
 
         Debian's /lib is a link to usr/lib: a plan names each file once, by its real path. Raises ValueError for a
         loop of links.
@@ -66,7 +80,7 @@ class Target:
                 done = done.parent
                 continue
             step = done / part
-            target = self.links.get(step) if rest else None
+            target = self.links.get(step) if rest or last == "followed" else None
             if target is None:
                 done = step
                 continue
@@ -88,11 +102,10 @@ class Target:
             "init_system": self.init_system,
             "packages": dict(sorted(self.packages.items())),
             "root_device": self.root_device,
-            "texts": {
-                str(path): [text.content, text.mode, text.uid, text.gid] for path, text in self.texts.items()
-            },
+            "texts": {str(path): [text.content, text.mode, text.uid, text.gid] for path, text in self.texts.items()},
             "links": {str(path): target for path, target in self.links.items()},
             "directories": sorted(map(str, self.directories)),
+            "unread": sorted(map(str, self.unread)),
         }
         return json.dumps(value, ensure_ascii=True, sort_keys=True)
 
@@ -106,20 +119,26 @@ class Target:
         }
         links = {PurePosixPath(path): target for path, target in value.pop("links").items()}
         directories = frozenset(map(PurePosixPath, value.pop("directories")))
-        return cls(texts=texts, links=links, directories=directories, **value)
+        unread = frozenset(map(PurePosixPath, value.pop("unread", ())))
+        return cls(texts=texts, links=links, directories=directories, unread=unread, **value)
 
 
 def accounts_in(passwd: str) -> dict[str, Account]:
     """The accounts in the text of a passwd(5) file; lines of NIS (`+…`) and broken ones are left out."""
-    accounts = {}
-    for line in passwd.splitlines():
+    accounts: dict[str, Account] = {}
+    for line in passwd.split("\n"):
         fields = line.split(":")
-        if len(fields) >= 4 and fields[2].isdigit() and fields[3].isdigit():
-            accounts[fields[0]] = Account(uid=int(fields[2]), gid=int(fields[3]))
+        if len(fields) >= 4 and fields[2].isdecimal() and fields[3].isdecimal():
+            # As for getpwnam(3), the first line of a name counts.
+            accounts.setdefault(fields[0], Account(uid=int(fields[2]), gid=int(fields[3])))
     return accounts
 
 
 def groups_in(group: str) -> dict[str, int]:
     """The group ids in the text of a group(5) file."""
-    rows = (line.split(":") for line in group.splitlines())
-    return {fields[0]: int(fields[2]) for fields in rows if len(fields) >= 3 and fields[2].isdigit()}
+    groups: dict[str, int] = {}
+    for line in group.split("\n"):
+        fields = line.split(":")
+        if len(fields) >= 3 and fields[2].isdecimal():
+            groups.setdefault(fields[0], int(fields[2]))
+    return groups

@@ -1,12 +1,12 @@
 """What starts at boot: turns "enable this unit" into the links that systemctl(1) would make, without running it."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import PurePosixPath
 
 from imagebuilder.plan.changes import Change, MakeLink, RemovePath
-from imagebuilder.plan.target import Target
+from imagebuilder.plan.target import OWN_UNITS, Target
 
-OWN_UNITS = PurePosixPath("/etc/systemd/system")
 # In systemd's order of precedence, systemd.unit(5).
 _UNIT_DIRECTORIES = (OWN_UNITS, PurePosixPath("/usr/lib/systemd/system"), PurePosixPath("/lib/systemd/system"))
 
@@ -16,26 +16,31 @@ UnitText = Callable[[PurePosixPath], str | None]
 
 def enabling_changes(unit: str, text_at: UnitText) -> Iterator[Change]:
     """The links that enable `unit`. Raises LookupError if there is no such unit or it has no [Install] section."""
-    found = _find(unit, text_at)
-    if found is None:
+    units = list(_with_also(unit, text_at))
+    if not units:
         raise LookupError(f"there is no systemd unit '{unit}' in the base or the overlays")
-    path, text = found
-    links = list(_install_links(unit, path, text, text_at))
+    links = [link for name, path, text in units for link in _install_links(name, path, text)]
     if not links:
         raise LookupError(f"the systemd unit '{unit}' has no [Install] section, so that it cannot be enabled")
     yield from links
 
 
 def disabling_changes(unit: str, target: Target) -> Iterator[Change]:
-    """What keeps `unit` from starting at boot: its links go; a unit made from an init script is masked."""
-    for path, link in target.links.items():
-        in_place = path.is_relative_to(OWN_UNITS) and path.parent.suffix in {".wants", ".requires"}
-        is_alias = path.parent == OWN_UNITS and PurePosixPath(link).name == unit and path.name != unit
-        if (in_place and path.name == unit) or is_alias:
-            yield RemovePath(path=path)
+    """What keeps `unit` from starting at boot: its links go; a unit made from an init script is masked.
+
+    Units that its [Install] section names in `Also=` go with it, as they come with it.
+    """
+    text_at = partial(_base_text, target)
     script = PurePosixPath("/etc/init.d") / unit.removesuffix(".service")
-    if target.text(script) is not None and _find(unit, lambda path: _base_text(target, path)) is None:
+    if target.text(script) is not None and _find(unit, text_at) is None:
         yield MakeLink(path=OWN_UNITS / unit, target="/dev/null")
+    units = {unit, *(name for name, _, _ in _with_also(unit, text_at))}
+    for path, link in target.unit_links.items():
+        in_place = path.parent.suffix in {".wants", ".requires"} and path.name in units
+        leads_to = PurePosixPath(link).name
+        is_alias = path.parent == OWN_UNITS and leads_to in units and path.name != leads_to
+        if in_place or is_alias:
+            yield RemovePath(path=path)
 
 
 def _base_text(target: Target, path: PurePosixPath) -> str | None:
@@ -54,7 +59,20 @@ def _find(unit: str, text_at: UnitText) -> tuple[PurePosixPath, str] | None:
     return None
 
 
-def _install_links(unit: str, path: PurePosixPath, text: str, text_at: UnitText) -> Iterator[Change]:
+def _with_also(unit: str, text_at: UnitText) -> Iterator[tuple[str, PurePosixPath, str]]:
+    """Name, path and text of `unit` and of every unit that is enabled along with it."""
+    waiting, seen = [unit], set[str]()
+    while waiting:
+        name = waiting.pop(0)
+        found = _find(name, text_at)
+        if found is None or name in seen:
+            continue
+        seen.add(name)
+        yield name, *found
+        waiting += [word for key, words in _install_section(found[1]) if key == "Also" for word in words]
+
+
+def _install_links(unit: str, path: PurePosixPath, text: str) -> Iterator[Change]:
     for key, words in _install_section(text):
         for word in words:
             match key:
@@ -64,10 +82,6 @@ def _install_links(unit: str, path: PurePosixPath, text: str, text_at: UnitText)
                     yield MakeLink(path=OWN_UNITS / f"{word}.requires" / unit, target=str(path))
                 case "Alias":
                     yield MakeLink(path=OWN_UNITS / word, target=str(path))
-                case "Also":
-                    also = _find(word, text_at)
-                    if also is not None and word != unit:
-                        yield from _install_links(word, also[0], also[1], text_at)
 
 
 def _install_section(text: str) -> Iterator[tuple[str, list[str]]]:

@@ -1,48 +1,91 @@
-"""The description of the cluster: what `recipes/cluster.yaml` may say, and the address plan derived from it.
+"""The description of the cluster: what `recipes/cluster.yaml` may say, and what it comes to.
 
-Everything that must agree across hosts is derived here, once. `ClusterRecipe` is the file as written; `Cluster`
-has every host and worker by name, checked against each other.
+`ClusterRecipe` is the file as written; `Cluster` has every host and worker by name, and is made by
+`imagebuilder.recipe.address_plan`.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
 from typing import Annotated, Literal
 
-from ClusterShell.NodeSet import NodeSet, NodeSetException
-from pydantic import AfterValidator, Field
+from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from imagebuilder.errors import Fault
-from imagebuilder.recipe.model import Integer, Strict, nearest, refuse
-from imagebuilder.recipe.source import Keys, Source
+from imagebuilder.recipe.model import Integer, Strict, refuse
 from imagebuilder.secret import Secret
 
 # A host name as RFC 1123 (section 2.1) has it, without dots: Grid Engine and NIS compare the short name.
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)+")  # no '.' or '..' on the way
 _USER_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _INTERFACE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")  # IFNAMSIZ is 16 with the final NUL
 _NIS_DOMAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62})")
-_PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
+_PORTS = re.compile(r"([1-9][0-9]{0,4})(?:-([1-9][0-9]{0,4}))?")
+_BRACKETS = re.compile(r"\[([^\]]*)\]")
+# ClusterShell's operators, groups and wildcards: a recipe says its names itself, not where to look for them.
+_OPERATORS = re.compile(r"[!&^@*?%\s]")
+_COMMA = re.compile(r",(?![^\[]*\])")  # outside of brackets
+_KEY_PAIR = re.compile(r"[!#-~]([ !#-~]{0,253}[!#-~])?")  # what EC2 allows, but for what ends a template's quotes
 # Methods of crypt(5) that Debian 12 both accepts and considers safe: yescrypt, SHA-512, SHA-256, bcrypt.
 _CRYPT_HASH = re.compile(r"\$(y|6|5|2b)\$[./A-Za-z0-9$=,]{20,}")
 _SSH_KEY = re.compile(
     r"(ssh-ed25519|ecdsa-sha2-nistp(256|384|521)|sk-[a-z0-9@.-]+|ssh-rsa) [A-Za-z0-9+/]{40,}={0,3}( .*)?"
 )
+# Of Debian's base and of the packages that the roles require: a user's line would take the place of theirs.
+_SYSTEM_ACCOUNTS = """
+    root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody nogroup
+    adm tty disk kmem dialout fax voice cdrom floppy tape sudo audio dip operator src shadow utmp video sasl plugdev
+    staff users input kvm render sgx crontab netdev messagebus sshd _ssh _apt _rpc statd sgeadmin msmtp openvpn
+    systemd-journal systemd-network systemd-resolve systemd-timesync
+"""
 # Debian's adduser gives people ids from 1000 on; below are the base's own accounts, 65534 is nobody.
 _FIRST_UID, _LAST_UID = 1000, 59999
-_MOST_NAMES = 4096  # a typing error such as local[1-99999999] must not fill the memory
+_LONGEST_PREFIX = 30  # a /31 has no address beside its own and that for broadcasts
+_MOST_NAMES, _MOST_DIGITS = 4096, 9  # a typing error such as local[1-99999999] must not fill the memory
+
+
+def is_host_name(text: str) -> bool:
+    """Whether `text` can be the name of a machine."""
+    return _HOST_NAME.fullmatch(text) is not None
 
 
 def expand_names(pattern: str) -> tuple[str, ...]:
-    """The names in a ClusterShell pattern such as `local[01-16]`, in its order. Raises ValueError."""
+    """The names in a ClusterShell pattern such as `local[01-16]`, in the order written. Raises ValueError.
+
+    Numbers in brackets must ascend, as ClusterShell would sort them: names and addresses are matched one by one.
+    """
+    for bracket in _BRACKETS.findall(pattern):
+        numbers = re.findall(r"[0-9]+", bracket.partition("/")[0])
+        if any(len(number) > _MOST_DIGITS for number in numbers):
+            raise ValueError(f"'{pattern}' has a number of more than {_MOST_DIGITS} digits in its brackets")
+        bounds = [int(number) for number in numbers]
+        if bounds != sorted(bounds):
+            raise ValueError(f"the numbers in the brackets of '{pattern}' do not ascend")
+        if bounds and bounds[-1] - bounds[0] >= _MOST_NAMES:  # ClusterShell would write them all out first
+            raise ValueError(f"'{pattern}' stands for more than {_MOST_NAMES} names")
     try:
-        names = NodeSet(pattern)
+        parts = [NodeSet(part, resolver=RESOLVER_NOGROUP) for part in _COMMA.split(pattern)]
     except NodeSetException as error:
-        raise ValueError(f"'{pattern}' is no name or range of names: {error}") from error
-    if not 0 < len(names) <= _MOST_NAMES:
-        raise ValueError(f"'{pattern}' stands for {len(names)} names; expected 1 to {_MOST_NAMES}")
-    return tuple(names)
+        raise ValueError(f"'{pattern}' is no name or range of names") from error
+    count = sum(map(len, parts))
+    if _OPERATORS.search(pattern) or not all(parts):
+        raise ValueError(f"'{pattern}' is no name or range of names")
+    if count > _MOST_NAMES:
+        raise ValueError(f"'{pattern}' stands for {count} names; {_MOST_NAMES} are allowed")
+    names = tuple(str(name) for part in parts for name in part)
+    if len(set(names)) < count:
+        raise ValueError(f"'{pattern}' has a name twice")
+    return names
+
+
+def fold_names(names: Iterable[object]) -> str:
+    """The names as one pattern: `local[01-16]`."""
+    return str(NodeSet.fromlist([str(name) for name in names], resolver=RESOLVER_NOGROUP))
+
+
+_HOST_NAME_FIX = "use a-z, 0-9 and '-' inside, 63 characters at the most, no dot"
 
 
 def _host_pattern(text: str) -> str:
@@ -51,22 +94,20 @@ def _host_pattern(text: str) -> str:
     except ValueError as error:
         raise refuse(str(error), "write a name or a range such as local[01-16]") from error
     for name in names:
-        if not _HOST_NAME.fullmatch(name):
-            raise refuse(
-                f"'{name}' is no host name", "use a-z, 0-9 and '-' inside, 63 characters at the most, no dot"
-            )
+        if not is_host_name(name):
+            raise refuse(f"'{name}' is no host name", _HOST_NAME_FIX)
     return text
 
 
 def _addresses(text: str) -> str:
     try:
-        names = expand_names(text)
-        for name in names:
+        for name in expand_names(text):
             IPv4Address(name)
+    except AddressValueError as error:
+        fix = "write one as 10.1.1.55, or a range as 10.1.1.[55-70]"
+        raise refuse(f"'{text}' is no IPv4 address or range of them", fix) from error
     except ValueError as error:
-        raise refuse(
-            f"'{text}' is no IPv4 address", "write one as 10.1.1.55, or a range as 10.1.1.[55-70]"
-        ) from error
+        raise refuse(str(error), "write one address as 10.1.1.55, or a range as 10.1.1.[55-70]") from error
     return text
 
 
@@ -80,57 +121,106 @@ def _pool(text: str) -> str:
     return text
 
 
+def _subnet(value: object) -> object:
+    if not isinstance(value, str):
+        raise refuse("expected a network as text", 'write it in quotes, as "10.1.1.0/24"')
+    try:
+        network = IPv4Interface(value).network
+    except ValueError as error:
+        raise refuse(f"'{value}' is no IPv4 network", "write it as 10.1.1.0/24") from error
+    if "/" not in value:
+        raise refuse(f"'{value}' has no prefix length", f"write it as {value}/24, for example")
+    if network.prefixlen > _LONGEST_PREFIX:
+        raise refuse(f"'{value}' has no room for two machines", f"use a prefix of {_LONGEST_PREFIX} or less")
+    if str(network) != value:
+        raise refuse(f"'{value}' is not the first address of its network", f"write it as {network}")
+    return network
+
+
+def _address(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return IPv4Address(value)
+        except ValueError as error:
+            raise refuse(f"'{value}' is no IPv4 address", "write it as 10.1.1.1") from error
+    if value is None:
+        return None
+    raise refuse("expected an address as text", 'write it in quotes, as "10.1.1.1"')
+
+
 def _ports(text: str) -> str:
     match = _PORTS.fullmatch(text)
     bounds = [int(group) for group in match.groups() if group] if match else []
-    if not bounds or not all(0 < port < 65536 for port in bounds) or bounds != sorted(bounds):
-        raise refuse(f"'{text}' is no port or range of ports", 'write it as "22" or "22-25"')
+    if not bounds or bounds[-1] > 65535 or bounds != sorted(bounds):
+        raise refuse(f"'{text}' is no port or range of ports", 'write it as "22" or "22-25", at the most 65535')
     return text
 
 
-def _matching(pattern: re.Pattern[str], expected: str) -> AfterValidator:
+def _matching(pattern: re.Pattern[str], expected: str, fix: str) -> AfterValidator:
     def check(text: str) -> str:
         if not pattern.fullmatch(text):
-            raise refuse(f"'{text}' is no {expected}", f"it must match {pattern.pattern}")
+            raise refuse(f"'{text}' is no {expected}", fix)
         return text
 
     return AfterValidator(check)
 
 
+def _user_name(text: str) -> str:
+    if not _USER_NAME.fullmatch(text):
+        fix = "begin with a-z or '_', go on with a-z, 0-9, '_' and '-', 32 characters at the most"
+        raise refuse(f"'{text}' is no user name", fix)
+    if text in _SYSTEM_ACCOUNTS.split():
+        raise refuse(f"'{text}' is an account or group of the system", "choose another name")
+    return text
+
+
 def _crypt_hash(hashed: Secret) -> Secret:
     if not _CRYPT_HASH.fullmatch(hashed.reveal().decode(errors="replace")):
-        raise refuse(
-            "is not a password hash that this tool accepts; never write a clear password",
-            "use what `mkpasswd -m yescrypt` prints",
-        )
+        what = "this is no hash by yescrypt, bcrypt, SHA-512 or SHA-256; never write a clear password"
+        raise refuse(what, "use what `mkpasswd -m yescrypt` prints, in quotes")
     return hashed
 
 
 def _ssh_key(text: str) -> str:
     if "PRIVATE KEY" in text:
-        raise refuse("holds a private key", "write the public key, the line in the file that ends in .pub")
+        raise refuse(
+            "this is a private key, which nobody but its owner may have",
+            "write the public key, the line in the file that ends in .pub",
+        )
     if not _SSH_KEY.fullmatch(text):
-        raise refuse("is no ssh public key", "write one line as it stands in a .pub file")
+        raise refuse("this is no ssh public key", "write one line as it stands in a .pub file")
     return text
 
 
+_NAME_CHARACTERS = "letters, digits, '.', '_' and '-'"
+
 HostPattern = Annotated[str, AfterValidator(_host_pattern)]
-HostName = Annotated[str, _matching(_HOST_NAME, "host name")]
+HostName = Annotated[str, _matching(_HOST_NAME, "host name", _HOST_NAME_FIX)]
+UserName = Annotated[str, AfterValidator(_user_name)]
 Addresses = Annotated[str, AfterValidator(_addresses)]
-InterfaceName = Annotated[str, _matching(_INTERFACE_NAME, "interface name")]
+Subnet = Annotated[IPv4Network, BeforeValidator(_subnet)]
+Address = Annotated[IPv4Address, BeforeValidator(_address)]
+InterfaceName = Annotated[
+    str, _matching(_INTERFACE_NAME, "interface name", f"use {_NAME_CHARACTERS}, 15 characters at the most")
+]
 Port = Annotated[Integer, Field(ge=1, le=65535)]
 PortRange = Annotated[str, AfterValidator(_ports)]
-AbsolutePath = Annotated[str, _matching(re.compile(r"(/[A-Za-z0-9._-]+)+"), "absolute path")]
-Word = Annotated[str, _matching(re.compile(r"[A-Za-z0-9._=:@/+-]+"), "plain word")]
+AbsolutePath = Annotated[
+    str, _matching(_PATH, "absolute path", f"write it as /srv/scratch, with {_NAME_CHARACTERS} between the slashes")
+]
+Word = Annotated[
+    str, _matching(re.compile(r"[A-Za-z0-9._=:@/+-]+"), "plain word", "use letters, digits and . _ = : @ / + -")
+]
+KeyPair = Annotated[str, _matching(_KEY_PAIR, "key pair name", "use ASCII without '\"', no blank at the ends")]
 Days = Annotated[Integer, Field(ge=1, le=36500)]
 
 
 class Network(Strict):
     """An IPv4 network that the cluster's machines are on."""
 
-    subnet: IPv4Network
+    subnet: Subnet
     """Its addresses, for example `10.1.1.0/24`."""
-    gateway: IPv4Address | None = None
+    gateway: Address | None = None
     """The router to other networks; the private network has none."""
     bridge: InterfaceName
     """The bridge in Xen's dom0 that machines on this network are attached to."""
@@ -139,16 +229,16 @@ class Network(Strict):
 class Hosts(Strict):
     """One machine, or a range of like ones."""
 
-    role: str
+    role: Word
     """The recipe that builds it: `node` for `recipes/node.yaml`."""
-    addresses: dict[str, Addresses]
+    addresses: dict[Word, Addresses]
     """Its address on each network it is on; for a range of hosts as many, as in `10.1.1.[55-70]`."""
 
 
 class Workers(Strict):
     """The machines that come and go: all of them run one and the same image."""
 
-    role: str = "worker"
+    role: Word = "worker"
     """The recipe that builds their image."""
     names: HostPattern
     """Their names, one for each address of the VPN's pool, in order."""
@@ -170,7 +260,9 @@ class Vpn(Strict):
 class Nis(Strict):
     """The directory of users and hosts."""
 
-    domain: Annotated[str, _matching(_NIS_DOMAIN, "NIS domain name")]
+    domain: Annotated[
+        str, _matching(_NIS_DOMAIN, "NIS domain name", f"use {_NAME_CHARACTERS}, 63 characters at the most")
+    ]
     """The NIS domain; it has nothing to do with DNS."""
 
 
@@ -179,7 +271,9 @@ class User(Strict):
 
     uid: Annotated[Integer, Field(ge=_FIRST_UID, le=_LAST_UID)]
     """User id, and group id of the group of the same name."""
-    full_name: Annotated[str, _matching(re.compile(r"[^:\n,]*"), "name without ':' or ','")] = ""
+    full_name: Annotated[
+        str, _matching(re.compile(r"[^:,\x00-\x1f\x7f]*"), "full name", "leave out ':', ',' and line breaks")
+    ] = ""
     """The name shown for the account."""
     shell: AbsolutePath = "/bin/bash"
     """The login shell."""
@@ -201,9 +295,18 @@ class Export(Strict):
 class GridEngine(Strict):
     """The batch system."""
 
-    cell: Annotated[str, _matching(re.compile(r"[A-Za-z0-9_-]+"), "cell name")] = "default"
+    cell: Annotated[str, _matching(re.compile(r"[A-Za-z0-9_-]+"), "cell name", "use letters, digits, '_' and '-'")] = (
+        "default"
+    )
     """The Grid Engine cell."""
-    queue: Annotated[str, _matching(re.compile(r"[A-Za-z][A-Za-z0-9._-]*"), "queue name")] = "all.q"
+    queue: Annotated[
+        str,
+        _matching(
+            re.compile(r"[A-Za-z][A-Za-z0-9._-]*"),
+            "queue name",
+            f"begin with a letter, go on with {_NAME_CHARACTERS}",
+        ),
+    ] = "all.q"
     """The queue that every execution host is in."""
     slots: Annotated[Integer, Field(ge=1, le=9999)] = 1
     """Jobs that may run at once on one machine."""
@@ -221,11 +324,11 @@ class Ec2(Strict):
 
     authorized_ports: PortRange = "22"
     """TCP ports open on a worker's public side (AUTHORIZED_PORTS)."""
-    keypair: str | None = None
+    keypair: KeyPair | None = None
     """The EC2 key pair (KEYPAIR)."""
-    instance_type: str = "t3.small"
+    instance_type: Word = "t3.small"
     """The EC2 instance type (INSTANCETYPE)."""
-    elastic_ip: IPv4Address | None = None
+    elastic_ip: Address | None = None
     """An elastic address for the instance (ELASTICIP)."""
 
 
@@ -244,7 +347,7 @@ class ClusterRecipe(Strict):
     """The machines that come and go."""
     vpn: Vpn
     nis: Nis
-    users: dict[Annotated[str, _matching(_USER_NAME, "user name")], User] = {}
+    users: dict[UserName, User] = {}
     """Who may log in and submit jobs; their homes are /home/NAME on the server."""
     exports: dict[AbsolutePath, Export]
     """What the server exports by NFS to the private network."""
@@ -296,193 +399,7 @@ class Cluster:
         return f"/var/lib/gridengine/{self.recipe.grid_engine.cell}"
 
 
-def make_cluster(recipe: ClusterRecipe, source: Source, roles: Iterable[str]) -> tuple[Cluster | None, list[Fault]]:
-    """The address plan of `recipe`, and every way in which its parts contradict each other.
-
-    `roles` are the names of the role recipes there are. With faults the plan may lack hosts; it is None if the
-    server is not among them.
-    """
-    faults: list[Fault] = []
-    hosts = list(_expand_hosts(recipe, source, faults))
-    workers = _expand_workers(recipe, source, faults)
-    faults += _network_faults(recipe, source)
-    faults += _role_faults(recipe, source, sorted(roles))
-    faults += _double_faults(recipe, source)
-    faults += _server_faults(recipe, source, [host for host, _ in hosts])
-    faults += _export_faults(recipe, source)
-    faults += _user_faults(recipe, source)
-    cluster = Cluster(recipe=recipe, hosts=tuple(host for host, _ in hosts), workers=workers)
-    if not any(host.name == recipe.server for host in cluster.hosts):
-        return None, faults
-    return cluster, faults
-
-
-def _expand_hosts(recipe: ClusterRecipe, source: Source, faults: list[Fault]) -> Iterator[tuple[Host, Keys]]:
-    for pattern, entry in recipe.hosts.items():
-        names = expand_names(pattern)
-        keys: Keys = ("hosts", pattern, "addresses")
-        columns: dict[str, tuple[IPv4Address, ...]] = {}
-        for network, text in entry.addresses.items():
-            addresses = tuple(IPv4Address(address) for address in expand_names(text))
-            if network not in recipe.networks:
-                known = list(recipe.networks)
-                what = f"there is no network '{network}'.{nearest(network, map(str, known))}"
-                faults.append(
-                    Fault(
-                        place=source.place_of_key((*keys, network)),
-                        what=what,
-                        fix=f"use one of {', '.join(known)}",
-                    )
-                )
-            elif len(addresses) != len(names):
-                what = f"'{pattern}' stands for {len(names)} hosts, '{text}' for {len(addresses)} addresses"
-                faults.append(
-                    Fault(
-                        place=source.place_of((*keys, network)),
-                        what=what,
-                        fix="give as many addresses as hosts",
-                    )
-                )
-            else:
-                columns[network] = addresses
-        if "private" not in entry.addresses:
-            what = f"'{pattern}' has no address on the private network"
-            faults.append(Fault(place=source.place_of_key(keys), what=what, fix="add a line `private: …`"))
-        elif "private" in columns:
-            for index, name in enumerate(names):
-                own = {network: addresses[index] for network, addresses in columns.items()}
-                yield Host(name=name, role=entry.role, addresses=own), (*keys,)
-
-
-def _expand_workers(recipe: ClusterRecipe, source: Source, faults: list[Fault]) -> dict[str, IPv4Address]:
-    first, last = pool_bounds(recipe)
-    names = expand_names(recipe.workers.names)
-    count = int(last) - int(first) + 1
-    if count != len(names):
-        what = f"{len(names)} worker names, but {count} addresses in the VPN's pool {recipe.vpn.pool}"
-        fix = f"make it {count} names, such as workernode[0-{count - 1}]"
-        faults.append(Fault(place=source.place_of(("workers", "names")), what=what, fix=fix))
-    return {name: first + index for index, name in enumerate(names[:count])}
-
-
 def pool_bounds(recipe: ClusterRecipe) -> tuple[IPv4Address, IPv4Address]:
     """First and last address of the VPN's pool."""
     first, last = (IPv4Address(part.strip()) for part in recipe.vpn.pool.split("-"))
     return first, last
-
-
-def _network_faults(recipe: ClusterRecipe, source: Source) -> Iterator[Fault]:
-    for needed in ("private", "public"):
-        if needed not in recipe.networks:
-            yield Fault(
-                place=source.place_of_key(("networks",)),
-                what=f"there is no network '{needed}'",
-                fix=f"add `{needed}:`",
-            )
-    match recipe.networks:
-        case {"private": private, "public": public} if private.subnet.overlaps(public.subnet):
-            what = f"the networks overlap: private {private.subnet}, public {public.subnet}"
-            yield Fault(
-                place=source.place_of(("networks", "public", "subnet")), what=what, fix="use distinct subnets"
-            )
-    for name, network in recipe.networks.items():
-        if network.gateway is not None and not _usable(network, network.gateway):
-            what = f"the gateway {network.gateway} is outside of {network.subnet}"
-            yield Fault(place=source.place_of(("networks", name, "gateway")), what=what, fix=_usable_range(network))
-    inner = recipe.networks.get("private")
-    if inner is not None:
-        if inner.gateway is not None:
-            what = "the private network has a gateway, but it must be reached through the VPN only"
-            yield Fault(place=source.place_of_key(("networks", "private", "gateway")), what=what, fix="remove it")
-        for address in pool_bounds(recipe):
-            if not _usable(inner, address):
-                what = f"the pool's address {address} is outside of the private network {inner.subnet}"
-                yield Fault(place=source.place_of(("vpn", "pool")), what=what, fix=_usable_range(inner))
-
-
-def _usable(network: Network, address: IPv4Address) -> bool:
-    outer = (network.subnet.network_address, network.subnet.broadcast_address)
-    return address in network.subnet and address not in outer
-
-
-def _usable_range(network: Network) -> str:
-    return f"use an address from {network.subnet.network_address + 1} to {network.subnet.broadcast_address - 1}"
-
-
-def _role_faults(recipe: ClusterRecipe, source: Source, roles: list[str]) -> Iterator[Fault]:
-    used: list[tuple[Keys, str]] = [
-        (("hosts", pattern, "role"), entry.role) for pattern, entry in recipe.hosts.items()
-    ]
-    for keys, role in [*used, (("workers", "role"), recipe.workers.role)]:
-        if role not in roles:
-            what = f"there is no role '{role}' (no recipes/{role}.yaml).{nearest(role, roles)}"
-            yield Fault(place=source.place_of(keys), what=what, fix=f"use one of {', '.join(roles)}")
-
-
-def _double_faults(recipe: ClusterRecipe, source: Source) -> Iterator[Fault]:
-    """Two machines with one name or address, an address outside its network or inside the pool."""
-    first_pool, last_pool = pool_bounds(recipe)
-    names: dict[str, str] = {
-        name: f"the worker names '{recipe.workers.names}'" for name in expand_names(recipe.workers.names)
-    }
-    names["localhost"] = "the loopback address"
-    owners: dict[IPv4Address, str] = {
-        network.gateway: f"the gateway of '{name}'" for name, network in recipe.networks.items() if network.gateway
-    }
-    for pattern, entry in recipe.hosts.items():
-        for name in expand_names(pattern):
-            if name in names:
-                what = f"the name '{name}' is taken already, by {names[name]}"
-                yield Fault(
-                    place=source.place_of_key(("hosts", pattern)),
-                    what=what,
-                    fix="give each machine a name of its own",
-                )
-            names.setdefault(name, f"'{pattern}'")
-        for network_name, text in entry.addresses.items():
-            place = source.place_of(("hosts", pattern, "addresses", network_name))
-            network = recipe.networks.get(network_name)  # type: ignore[call-overload]
-            for address in map(IPv4Address, expand_names(text)):
-                if network is not None and not _usable(network, address):
-                    what = f"{address} is outside of the {network_name} network {network.subnet}"
-                    yield Fault(place=place, what=what, fix=_usable_range(network))
-                elif address in owners:
-                    what = f"the address {address} is taken already, by {owners[address]}"
-                    yield Fault(place=place, what=what, fix="give each machine an address of its own")
-                elif first_pool <= address <= last_pool:
-                    what = f"the address {address} lies in the VPN's pool {recipe.vpn.pool}, which is for workers"
-                    yield Fault(place=place, what=what, fix="choose one outside, or shrink vpn.pool")
-                owners.setdefault(address, f"'{pattern}'")
-
-
-def _server_faults(recipe: ClusterRecipe, source: Source, hosts: list[Host]) -> Iterator[Fault]:
-    names = [name for pattern in recipe.hosts for name in expand_names(pattern)]
-    place = source.place_of(("server",))
-    if recipe.server not in names:
-        what = f"the server '{recipe.server}' is not among the hosts.{nearest(recipe.server, names)}"
-        yield Fault(place=place, what=what, fix=f"use one of {', '.join(names[:8])}")
-    for host in hosts:
-        if host.name == recipe.server and "public" not in host.addresses:
-            what = f"the server '{host.name}' has no public address, so that no worker can reach its VPN"
-            yield Fault(place=place, what=what, fix="add `public: …` to its addresses")
-
-
-def _export_faults(recipe: ClusterRecipe, source: Source) -> Iterator[Fault]:
-    cell = f"/var/lib/gridengine/{recipe.grid_engine.cell}"
-    for needed, why in (("/home", "users' homes"), (cell, "the Grid Engine cell")):
-        if needed not in recipe.exports:
-            what = f"'{needed}' ({why}) is not exported.{nearest(needed, recipe.exports)}"
-            yield Fault(place=source.place_of_key(("exports",)), what=what, fix=f"add `{needed}: {{}}`")
-
-
-def _user_faults(recipe: ClusterRecipe, source: Source) -> Iterator[Fault]:
-    owners: dict[int, str] = {}
-    for name, user in recipe.users.items():
-        if user.uid in owners:
-            what = f"the uid {user.uid} is taken already, by '{owners[user.uid]}'"
-            yield Fault(
-                place=source.place_of(("users", name, "uid")),
-                what=what,
-                fix="give each user a uid of its own",
-            )
-        owners.setdefault(user.uid, name)

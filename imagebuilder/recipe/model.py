@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, StrictBool, StrictInt, ValidationErr
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from imagebuilder.errors import Fault
-from imagebuilder.recipe.source import Keys, Source
+from imagebuilder.recipe.source import Keys, Source, printable
 
 Integer = StrictInt
 Boolean = StrictBool
@@ -32,9 +32,10 @@ def refuse(what: str, fix: str | None = None) -> PydanticCustomError:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """` Did you mean '…'?` with the known word nearest to `word`, or nothing if none is near."""
-    match difflib.get_close_matches(word, sorted(known), n=1):
+    by_folded = {name.casefold(): name for name in sorted(known)}
+    match difflib.get_close_matches(word.casefold(), by_folded, n=1):
         case [found]:
-            return f" Did you mean '{found}'?"
+            return f" Did you mean '{by_folded[found]}'?"
         case _:
             return ""
 
@@ -45,21 +46,22 @@ def validate_source(source: Source, model: type[ModelT]) -> tuple[ModelT | None,
     With faults, the model is what remains when each faulty value is left out: enough to look for faults of
     meaning in the rest. It is None if nothing remains.
     """
-    faults: dict[Fault, None] = {}
+    faults: list[Fault] = []
     value = source.value
     while True:
         try:
-            return model.model_validate(value), list(faults)
+            return model.model_validate(value), faults
         except ValidationError as error:
             details = error.errors(include_url=False)
-        for detail in details:
-            fault = _fault(source, model, detail)
-            faults.setdefault(fault)
+        if not faults:  # pydantic finds all at once; later rounds only miss what was left out
+            # The first half of what Secret accepts; a person can only write the second, text.
+            meant = [detail for detail in details if detail["type"] != "is_instance_of"]
+            faults = list(dict.fromkeys(_fault(source, model, detail) for detail in meant))
         pruned = value
         for detail in reversed(details):
             pruned = _without(pruned, _present(value, detail))
         if pruned is None or pruned == value:
-            return None, list(faults)
+            return None, faults
         value = pruned
 
 
@@ -67,12 +69,13 @@ def _present(value: object, detail: ErrorDetails) -> Keys:
     """The innermost position of the error that exists in the file; for a missing key its container."""
     keys: list[str | int] = []
     for key in detail["loc"]:
-        if isinstance(value, Mapping) and key in value:
-            value = value[key]
-        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
-            value = value[key]
-        else:
-            break
+        match value, key:
+            case dict(), str() if key in value:
+                value = value[key]
+            case list(), int() if key < len(value):
+                value = value[key]
+            case _:
+                break
         keys.append(key)
     return tuple(keys)
 
@@ -93,50 +96,79 @@ def _without(value: object, keys: Keys) -> object:
 
 
 def _fault(source: Source, model: type[BaseModel], detail: ErrorDetails) -> Fault:
-    keys = tuple(key for key in detail["loc"] if key != "[key]")
-    name = str(keys[-1]) if keys else str(source.path.name)
+    keys = _present(source.value, detail)
     context = detail.get("ctx", {})
-    fix: str | None = None
-    place = source.place_of_key(keys) if detail["loc"][-1:] == ("[key]",) else source.place_of(keys)
+    about_key = detail["loc"][-1:] == ("[key]",)
+    place = source.place_of_key(keys) if about_key else source.place_of(keys)
+    fix: str | None
     match detail["type"]:
         case "missing":
-            container = ".".join(map(str, keys[:-1]))
-            within = f" in '{container}'" if container else ""
-            what, fix = f"'{name}' is missing{within}", f"add a line `{name}: …`"
-            place = source.place_of_key(keys[:-1])
+            missing = detail["loc"][-1]
+            within = f" in {_name_of(keys, source)}" if keys else ""
+            what, fix = f"'{missing}' is missing{within}", f"add a line `{missing}: …`"
+            place = source.place_of_key(keys)
         case "extra_forbidden":
-            known = _fields_at(model, keys[:-1])
+            name, known = str(keys[-1]), _fields_at(model, keys[:-1])
             what = f"unknown key '{name}'.{nearest(name, known)}"
             fix = f"use one of {', '.join(known)}" if known else "remove it"
             place = source.place_of_key(keys)
         case "literal_error":
             given = detail["input"] if isinstance(detail["input"], str) else ""
             known = [word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
-            what = f"'{name}' must be {context['expected']}.{nearest(given, known)}"
+            wrong = f"unknown key '{given}'" if about_key else f"{_name_of(keys, source)} cannot have this value"
+            what, fix = f"{wrong}.{nearest(given, known)}", f"use one of {', '.join(known)}"
         case "refused":
-            what, fix = f"'{name}': {context['what']}", context["fix"]
+            what, fix = context["what"], context["fix"]
+            what = what if about_key else f"{_name_of(keys, source)}: {what}"
         case _:
-            what = f"'{name}': {_in_words(detail)}"
-    return Fault(place=place, what=what, fix=fix)
+            expected, fix = _in_words(detail)
+            what = f"{_name_of(keys, source)}: {expected}"
+    return Fault(place=place, what=printable(what), fix=fix and printable(fix))
 
 
-_EXPECTED = {
-    "string_type": "expected text; put the value in quotes",
-    "int_type": "expected a whole number, without quotes",
-    "bool_type": "expected true or false",
-    "dict_type": "expected a mapping (`key: value` lines)",
-    "model_type": "expected a mapping (`key: value` lines)",
-    "model_attributes_type": "expected a mapping (`key: value` lines)",
-    "tuple_type": "expected a list (`- item` lines or [a, b])",
-    "list_type": "expected a list (`- item` lines or [a, b])",
+def _name_of(keys: Keys, source: Source) -> str:
+    """What a person calls the value at `keys`."""
+    match keys:
+        case ():
+            return str(source.path.name)
+        case (*_, str(parent), int(index)):
+            return f"item {index + 1} of '{parent}'"
+        case _:
+            return f"'{keys[-1]}'"
+
+
+_MAPPING = ("expected `key: value` lines", "write a line for each key, or {} for none")
+_LIST = ("expected a list", "write [a, b], or a line that begins with '- ' for each")
+# The value itself is never shown: it may be a clear password.
+_EXPECTED: Mapping[str, tuple[str, str | None]] = {
+    "string_type": ("expected text", "put the value in quotes"),
+    "string_too_short": ("expected text, but there is none", None),
+    "int_type": ("expected a whole number", "write digits only, without quotes"),
+    "bool_type": ("expected true or false", "write one of the two, without quotes"),
+    "dict_type": _MAPPING,
+    "model_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
+    "tuple_type": _LIST,
+    "list_type": _LIST,
 }
 
 
-def _in_words(detail: ErrorDetails) -> str:
-    if words := _EXPECTED.get(detail["type"]):
-        return words
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return message if message != detail["msg"] and "error" in detail["type"] else f"expected {message}"
+def _in_words(detail: ErrorDetails) -> tuple[str, str | None]:
+    """What was expected, and the fix."""
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "greater_than_equal":
+            return f"expected {context['ge']} or more", None
+        case "less_than_equal":
+            return f"expected {context['le']} or less", None
+        case "string_type" if isinstance(detail["input"], Mapping | list):
+            return "expected text", "write one text, without brackets and without further keys"
+        case "string_type" if detail["input"] is None:
+            return "expected text, but there is none", "write a value behind the colon, or remove the line"
+        case known if known in _EXPECTED:
+            return _EXPECTED[known]
+        case _:
+            return f"expected {detail['msg'].removeprefix('Input should be ')}", None
 
 
 def _fields_at(model: object, keys: Keys) -> list[str]:

@@ -42,7 +42,7 @@ def make_configuration(
         f"maxmem = {domain.memory_mib}",
         *_boot_lines(domain),
         # The target comes last: xl takes all that follows it for the file's name.
-        f"disk = [ 'format={disk_format},vdev=xvda,access=rw,target={disk}' ]",
+        f"disk = [ {_quoted(f'format={disk_format},vdev=xvda,access=rw,target={disk}')} ]",
         f"vif = [ {', '.join(_vif(one, domain) for one in network_interfaces(machine, interfaces))} ]",
         'on_poweroff = "destroy"',
         'on_reboot = "restart"',
@@ -61,6 +61,11 @@ def network_interfaces(machine: Machine, interfaces: Interfaces | None) -> list[
         )
         for name, device in sorted(devices.items())
     ]
+
+
+def _quoted(text: str) -> str:
+    """`text` as a string of xl.cfg, in which a backslash takes away the meaning of what follows."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _mac(identity: str) -> str:

@@ -1,0 +1,1 @@
+"""Measurements against peers, for people to read: `make bench`."""

@@ -1,0 +1,113 @@
+"""Times a build of the three images against virt-customize doing the same edits, image by image, in one run.
+
+virt-customize gets the whole of each image's files as one archive (`--tar-in`), its fastest way, and a copy made by
+qemu-img beforehand. Both work on the same base and with the same kind of acceleration.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from imagebuilder.host.accelerator import appliance_environment, probe_accelerator
+from imagebuilder.image.apply import archive_of
+from imagebuilder.image.bases import Bench
+from imagebuilder.image.build import PlannedImage, plan_images
+from imagebuilder.image.store import Store
+from imagebuilder.plan.changes import RemovePath
+from imagebuilder.site import STARTER, load_site
+
+_IMGBUILD = Path(sys.executable).with_name("imgbuild")
+_NO_OP_RUNS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """A site and a store of our own, on the base of the store that `make demo` filled."""
+
+    site: Path
+    store: Path
+    environment: dict[str, str]
+
+
+def main() -> None:
+    """Measure and print one line a figure."""
+    with tempfile.TemporaryDirectory(prefix="imgbuild-bench-", dir=Path.cwd()) as directory:
+        place = _make_workplace(Path(directory))
+        _build(place)  # makes the base, and the appliance if this machine has none yet
+        planned = _plan(place)
+        peer_s = sum(_timed(partial(_virt_customize, one, place)) for one in planned)
+        _change_a_value(place.site)
+        own_s = _timed(lambda: _build(place))
+        no_op_s = min(_timed(lambda: _build(place)) for _ in range(_NO_OP_RUNS))
+        size_bytes = _node_size_bytes(place.store)
+    print(f"three images by virt-customize --tar-in, one after another: {peer_s:.1f} s")
+    print(f"three images by imgbuild build, checked and published:      {own_s:.1f} s")
+    print(f"ratio (goal: 6 or more):                                    {peer_s / own_s:.1f}")
+    print(f"imgbuild build with nothing to do, best of {_NO_OP_RUNS} (goal: < 0.5): {no_op_s:.2f} s")
+    print(f"node image beyond its base (goal: < 3 MB):                  {size_bytes / 1e6:.2f} MB")
+
+
+def _make_workplace(directory: Path) -> Workplace:
+    site = directory / "site"
+    shutil.copytree(STARTER / "recipes", site / "recipes")
+    store = directory / "store"
+    if (made := Path.cwd() / ".imgbuild" / "bases").is_dir():
+        store.mkdir()
+        subprocess.run(["cp", "-a", "--reflink=auto", "--sparse=always", made, store / "bases"], check=True)
+    places = {"IMGBUILD_DIRECTORY": str(site), "IMGBUILD_STORE": str(store)}
+    return Workplace(site=site, store=store, environment={**os.environ, **places})
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def _build(place: Workplace) -> None:
+    subprocess.run([_IMGBUILD, "--quiet", "build"], env=place.environment, check=True)
+
+
+def _change_a_value(site: Path) -> None:
+    recipe = site / "recipes/cluster.yaml"
+    recipe.write_text(re.sub(r'domain: "[^"]+"', 'domain: "another.nis"', recipe.read_text()))
+
+
+def _plan(place: Workplace) -> tuple[PlannedImage, ...]:
+    site = load_site(place.site)
+    bench = Bench(
+        store=Store(root=place.store), environment=dict, log=place.store / "log/bench.log", on_step=lambda _: None
+    )
+    return plan_images(site, site.machines(), lambda _: None, bench)
+
+
+def _virt_customize(one: PlannedImage, place: Workplace) -> None:
+    with tempfile.TemporaryDirectory(dir=place.store) as scratch:
+        disk, archive = Path(scratch, "disk.qcow2"), Path(scratch, "files.tar")
+        archive.write_bytes(archive_of(one.plan))
+        base = [f"backing_file={one.base.disk}", f"backing_fmt={one.base.format}"]
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", ",".join(base), disk], check=True)
+        removals = [change.path for change in one.plan.changes if isinstance(change, RemovePath)]
+        deletions = [word for path in removals for word in ("--delete", str(path))]
+        subprocess.run(
+            ["virt-customize", "--quiet", "--no-network", "-a", disk, *deletions, "--tar-in", f"{archive}:/"],
+            env={**place.environment, **appliance_environment(probe_accelerator(place.store))},
+            check=True,
+        )
+
+
+def _node_size_bytes(store: Path) -> int:
+    [disk] = store.glob("images/node/*/current/disk.qcow2")
+    return disk.stat().st_blocks * 512
+
+
+if __name__ == "__main__":
+    main()

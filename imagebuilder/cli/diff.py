@@ -1,0 +1,247 @@
+"""`imgbuild diff`: says what two images differ in."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.segment import Segment, Segments
+from rich.style import Style
+
+from imagebuilder.cli.bench import say
+from imagebuilder.cli.progress import show_steps
+from imagebuilder.cli.settings import Settings
+from imagebuilder.compare.contents import (
+    ContentDifference,
+    SecretDifference,
+    TextDifference,
+    UnshownDifference,
+    printable,
+)
+from imagebuilder.compare.difference import Aspect, Difference
+from imagebuilder.compare.images import Comparison, ContentChoice, compare_images
+from imagebuilder.compare.sides import Side, find_side
+from imagebuilder.errors import ImgbuildError, UsageError
+from imagebuilder.host.accelerator import appliance_environment, probe_accelerator
+from imagebuilder.image.bases import Bench
+from imagebuilder.image.store import Store
+from imagebuilder.plan.listing import Entry, Kind
+
+_DIFFERENT = 1
+
+_Image = Annotated[
+    str,
+    typer.Argument(
+        metavar="IMAGE",
+        help="A role or name in the store; one build of it as NAME@KEY; or an image file, raw or qcow2.",
+    ),
+]
+
+
+class DiffError(ImgbuildError):
+    """Two images cannot be compared, for whatever reason: 2, as diff(1) has it, since 1 means that they differ."""
+
+    exit_code = 2
+
+
+def diff(  # noqa: PLR0913 - one parameter an option
+    ctx: typer.Context,
+    a: _Image,
+    b: _Image,
+    paths: Annotated[
+        list[PurePosixPath] | None,
+        typer.Argument(metavar="[PATH]…", help="Compare only these paths in the images, and what is below them."),
+    ] = None,
+    *,
+    unified: Annotated[
+        bool, typer.Option("--unified", "-u", help="Also show how texts differ; of secrets only the digest.")
+    ] = False,
+    new_file: Annotated[
+        bool, typer.Option("--new-file", "-N", help="Like -u, and show texts too that only one image has.")
+    ] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show what two images differ in: paths, types, modes, owners, targets of links, contents; not times.
+
+    Images in the store are compared as they were built, at once. To compare what is on a disk now, name its file:
+    that, and -u, start libguestfs's appliance.
+
+    A line begins with - for a path that only the first image has, + for the second, ~ for one that differs. Exits
+    with 0 if the images are the same, 1 if they differ, 2 if they cannot be compared.
+    """
+    contents: ContentChoice = "all" if new_file else "changed" if unified else "none"
+    comparison = _compare(ctx.obj, a, b, paths or [], contents)
+    if json_output:
+        typer.echo(json.dumps(describe(comparison), indent=2))
+    else:
+        _print(comparison)
+        say(ctx.obj, _summary(comparison))
+    if comparison.differences:
+        raise typer.Exit(_DIFFERENT)
+
+
+def describe(comparison: Comparison) -> dict[str, object]:
+    """A comparison as plain values: the stable contract of `imgbuild diff --json`.
+
+    `differences` has an object a path, in the order of the paths' parts. `aspects` is one of "only in a", "only in
+    b" and "type", or any of "mode", "owner", "link" and "content". `a` and `b` are what is there, or null. Their
+    `sha256` is null where nothing had to be hashed: sizes that differ say enough. `content` is null unless texts
+    were asked for.
+    """
+    return {
+        "same": not comparison.differences,
+        "a": _describe_side(comparison.a),
+        "b": _describe_side(comparison.b),
+        "differences": [
+            {
+                "path": str(difference.path),
+                "aspects": [aspect.value for aspect in difference.aspects],
+                "a": _describe_entry(difference.a),
+                "b": _describe_entry(difference.b),
+                "content": _describe_content(comparison.contents.get(difference.path)),
+            }
+            for difference in comparison.differences
+        ],
+    }
+
+
+def _compare(settings: Settings, a: str, b: str, paths: Sequence[PurePosixPath], contents: ContentChoice) -> Comparison:
+    """The comparison; every error that stops it is a DiffError."""
+    try:
+        if relative := [path for path in paths if not path.is_absolute()]:
+            raise UsageError(f"{relative[0]} is no path in an image", fix=f"begin it with a slash: /{relative[0]}")
+        with _open_bench(settings) as bench:
+            sides = find_side(a, bench.store), find_side(b, bench.store)
+            return compare_images(*sides, bench, limits=paths, contents=contents)
+    except ImgbuildError as error:
+        raise DiffError(error.what, where=error.where, fix=error.fix) from error
+    except OSError as error:
+        raise DiffError(error.strerror or str(error), where=error.filename) from error
+
+
+@contextmanager
+def _open_bench(settings: Settings) -> Iterator[Bench]:
+    """What a comparison works with. It writes nothing into the store, which may be another user's."""
+    settings.cache_directory.mkdir(parents=True, exist_ok=True)
+    log = settings.cache_directory / "diff.log"
+    log.write_bytes(b"")
+    with show_steps(settings) as on_step:
+        yield Bench(
+            store=Store(root=settings.store),
+            environment=lambda: appliance_environment(probe_accelerator(settings.cache_directory)),
+            log=log,
+            on_step=on_step,
+            verbose=settings.verbosity == "verbose",
+        )
+
+
+def _describe_side(side: Side) -> dict[str, object]:
+    key = None if side.build is None else side.build.key
+    return {"image": side.name, "path": str(side.disk), "format": side.format, "key": key}
+
+
+def _describe_entry(entry: Entry | None) -> dict[str, object] | None:
+    if entry is None:
+        return None
+    described: dict[str, object] = {
+        "type": entry.kind.value,
+        "mode": f"{entry.mode:04o}",
+        "uid": entry.uid,
+        "gid": entry.gid,
+    }
+    match entry.kind:
+        case Kind.FILE:
+            return {**described, "size_bytes": entry.size, "sha256": entry.digest or None}
+        case Kind.LINK:
+            return {**described, "target": entry.target}
+        case _:
+            return described
+
+
+def _describe_content(content: ContentDifference | None) -> dict[str, object] | None:
+    match content:
+        case TextDifference():
+            return {"kind": "text", "unified": content.unified}
+        case SecretDifference():
+            return {"kind": "secret", "sha256_a": content.digest_a, "sha256_b": content.digest_b}
+        case UnshownDifference():
+            return {"kind": "not shown", "why": content.why}
+        case None:
+            return None
+
+
+def _print(comparison: Comparison) -> None:
+    console = Console(highlight=False)
+    for difference in comparison.differences:
+        _print_line(console, *_summary_line(difference))
+        for line in _content_lines(comparison.contents.get(difference.path)):
+            _print_line(console, line, _style_of(line))
+
+
+def _print_line(console: Console, line: str, style: str) -> None:
+    # A bare segment: as any other renderable, a text would lose its tabs, and a patch its use.
+    console.print(Segments([Segment(f"{printable(line)}\n", Style.parse(style))]), soft_wrap=True, end="")
+
+
+def _summary_line(difference: Difference) -> tuple[str, str]:
+    """One line that says what differs, and its colour."""
+    match difference.a, difference.b:
+        case a, None:
+            return f"- {difference.path}  {a}", "red"
+        case None, b:
+            return f"+ {difference.path}  {b}", "green"
+        case a, b:
+            return f"~ {difference.path}  {', '.join(_change(one, a, b) for one in difference.aspects)}", "yellow"
+
+
+def _change(aspect: Aspect, a: Entry, b: Entry) -> str:
+    match aspect:
+        case Aspect.MODE:
+            return f"mode {a.mode:04o} → {b.mode:04o}"
+        case Aspect.OWNER:
+            return f"owner {a.uid}:{a.gid} → {b.uid}:{b.gid}"
+        case Aspect.LINK:
+            return f"link to {a.target} → {b.target}"
+        case Aspect.CONTENT if a.size != b.size:
+            return f"content, {a.size} → {b.size} bytes"
+        case Aspect.CONTENT:
+            return "content"
+        case _:
+            return f"{a} → {b}"
+
+
+def _content_lines(content: ContentDifference | None) -> list[str]:
+    match content:
+        case TextDifference():
+            return content.unified.split("\n")[:-1]
+        case SecretDifference():
+            return [f"secret: differs (sha256 {content.digest_a[:12]} → {content.digest_b[:12]})"]
+        case UnshownDifference():
+            return [f"{content.why}: differs"]
+        case None:
+            return []
+
+
+def _style_of(line: str) -> str:
+    """The colour of a line below a summary line."""
+    match line[:3]:
+        case "---" | "+++":
+            return "bold"
+        case "@@ ":
+            return "cyan"
+        case start:
+            return {"-": "red", "+": "green"}.get(start[:1], "none")
+
+
+def _summary(comparison: Comparison) -> str:
+    a, b = printable(comparison.a.name), printable(comparison.b.name)
+    if not comparison.differences:
+        return f"{a} and {b} are the same"
+    count = Counter(difference.aspects[0] for difference in comparison.differences)
+    only_a, only_b = count[Aspect.ONLY_IN_A], count[Aspect.ONLY_IN_B]
+    both = len(comparison.differences) - only_a - only_b
+    return f"{only_a} paths only in {a}, {only_b} only in {b}, {both} different in both"

@@ -1,0 +1,195 @@
+"""Who may import what: the direction between the packages, and one module for each thing outside."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "imagebuilder"
+
+# A module imports from its own package and from the layers above its own line, never from one beside or below it.
+LAYERS = (
+    {"__version__", "errors"},
+    {"programs", "secret"},
+    {"recipe"},
+    {"plan"},
+    {"edits"},
+    {"site"},
+    {"host", "image", "pki"},
+    {"compare", "xen"},
+    {"cli"},
+)
+
+# What is outside, and the one package or module that imports it.
+OWNER_OF_LIBRARY = {
+    "ClusterShell": "recipe.cluster",
+    "cryptography": "pki",
+    "guestfs": "image.appliance",
+    "rich": "cli",
+    "subprocess": "programs",
+    "typer": "cli",
+    "yaml": "recipe.source",
+}
+OWNER_OF_PROGRAM = {
+    "mke2fs": "image.bootstrap",
+    "mmdebstrap": "image.bootstrap",
+    "qemu-img": "image.qemu_img",
+    "qemu-system-x86_64": "host.accelerator",
+    "sfdisk": "image.bootstrap",
+}
+# The first knows the package of each program, the second asks each for its version.
+KNOW_EVERY_PROGRAM = {"programs", "host.checks"}
+
+# These take values and return values; they may read the file that they are given.
+PURE = (
+    *("errors", "secret", "recipe", "plan", "edits", "xen"),
+    *("compare.contents", "compare.difference", "pki.index", "pki.status"),
+)
+NOT_PURE = {
+    *("asyncio", "fcntl", "getpass", "locale", "logging", "multiprocessing", "os", "platform", "random", "secrets"),
+    *("shutil", "signal", "socket", "subprocess", "sys", "tempfile", "threading", "time", "urllib", "warnings"),
+}
+# Methods that ask the clock, the directory, the user or chance.
+NOT_PURE_METHODS = {"absolute", "cwd", "expanduser", "home", "now", "today", "utcnow", "uuid1", "uuid4"}
+
+PRINTS_OR_EXITS = {
+    *("input", "print", "sys.stderr", "sys.stdout"),
+    *("SystemExit", "exit", "os._exit", "quit", "sys.exit"),
+}
+
+SAYS_NOTHING = {"base", "common", "constants", "core", "helpers", "manager", "misc", "types", "utils"}
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """The syntax tree of each module, by its name without `imagebuilder.`."""
+    return {
+        ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
+            file.read_text(encoding="utf-8")
+        )
+        for file in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def imports() -> Iterator[tuple[str, str]]:
+    """Each import, also one inside a function: the module, and the full name that it imports."""
+    for module, tree in trees().items():
+        for node in ast.walk(tree):
+            match node:
+                case ast.Import(names=names):
+                    yield from ((module, alias.name) for alias in names)
+                case ast.ImportFrom(module=str(source), names=names, level=0):
+                    yield from ((module, f"{source}.{alias.name}") for alias in names)
+
+
+def own_imports() -> Iterator[tuple[str, str]]:
+    """The imports from this package: the module, and the name without `imagebuilder.`."""
+    prefix = f"{PACKAGE.name}."
+    return ((module, name.removeprefix(prefix)) for module, name in imports() if name.startswith(prefix))
+
+
+def layer(name: str) -> int:
+    """The number of the layer of a module; a package that is in none is an error."""
+    package = name.partition(".")[0]
+    [number] = [number for number, packages in enumerate(LAYERS) if package in packages]
+    return number
+
+
+def is_in(module: str, places: str | tuple[str, ...] | set[str]) -> bool:
+    """Whether `module` is one of `places`, or a part of one."""
+    names = (places,) if isinstance(places, str) else places
+    return any(module == name or module.startswith(f"{name}.") for name in names)
+
+
+def program_names() -> Iterator[tuple[str, str]]:
+    """Each text that is nothing but the name of a program: the module, and the name."""
+    for module, tree in trees().items():
+        for node in ast.walk(tree):
+            match node:
+                case ast.Constant(value=str(text)) if text in OWNER_OF_PROGRAM:
+                    yield module, text
+
+
+def attributes() -> Iterator[tuple[str, str]]:
+    """Each attribute that is used, behind its object if that is a plain name: `sys.exit`, `.now`."""
+    for module, tree in trees().items():
+        for node in ast.walk(tree):
+            match node:
+                case ast.Attribute(value=ast.Name(id=owner), attr=attribute):
+                    yield module, f"{owner}.{attribute}"
+                case ast.Attribute(attr=attribute):
+                    yield module, f".{attribute}"
+
+
+def plain_names() -> Iterator[tuple[str, str]]:
+    """Each plain name that is used, such as `print`."""
+    for module, tree in trees().items():
+        yield from ((module, node.id) for node in ast.walk(tree) if isinstance(node, ast.Name))
+
+
+def test_every_package_has_its_layer() -> None:
+    packages = {module.partition(".")[0] for module in trees()} - {"__init__"}
+
+    assert packages <= set().union(*LAYERS)
+
+
+def test_imports_are_absolute() -> None:
+    nodes = [(module, node) for module, tree in trees().items() for node in ast.walk(tree)]
+
+    relative = [module for module, node in nodes if isinstance(node, ast.ImportFrom) and node.level]
+
+    assert relative == []
+
+
+def test_imports_go_from_cli_towards_recipe_and_never_back() -> None:
+    own = [(module, name) for module, name in own_imports() if module.partition(".")[0] != name.partition(".")[0]]
+
+    wrong = [f"{module} imports {name}" for module, name in own if layer(name) >= layer(module)]
+
+    assert wrong == []
+
+
+def test_each_library_of_the_outside_has_one_importer() -> None:
+    outside = [(module, name, OWNER_OF_LIBRARY.get(name.partition(".")[0])) for module, name in imports()]
+
+    wrong = [f"{module} imports {name}" for module, name, owner in outside if owner and not is_in(module, owner)]
+
+    assert wrong == []
+
+
+def test_each_program_is_started_by_one_module() -> None:
+    named = [(module, program) for module, program in program_names() if module not in KNOW_EVERY_PROGRAM]
+
+    wrong = [f"{module} names {program}" for module, program in named if module != OWNER_OF_PROGRAM[program]]
+
+    assert wrong == []
+
+
+def test_pure_modules_import_nothing_with_an_effect() -> None:
+    pure = [(module, name) for module, name in imports() if is_in(module, PURE)]
+
+    wrong = [f"{module} imports {name}" for module, name in pure if name.partition(".")[0] in NOT_PURE]
+
+    assert wrong == []
+
+
+def test_pure_modules_ask_neither_the_clock_nor_the_directory_nor_chance() -> None:
+    pure = [(module, attribute) for module, attribute in attributes() if is_in(module, PURE)]
+
+    wrong = [f"{module}: {name}" for module, name in pure if name.partition(".")[2] in NOT_PURE_METHODS]
+
+    assert wrong == []
+
+
+def test_only_cli_prints_and_exits() -> None:
+    used = [(module, name) for module, name in (*plain_names(), *attributes()) if not is_in(module, "cli")]
+
+    wrong = [f"{module}: {name}" for module, name in used if name in PRINTS_OR_EXITS]
+
+    assert wrong == []
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    parts = {part for module in trees() for part in module.split(".")}
+
+    assert parts & SAYS_NOTHING == set()
