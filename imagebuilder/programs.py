@@ -27,7 +27,7 @@ DEBIAN_PACKAGE = {
 _ADMINISTRATOR_PATH = ("/usr/sbin", "/sbin")
 
 
-def run_program(  # noqa: PLR0913 - each is one property of a process
+def run_program(
     argv: Sequence[str | Path],
     *,
     stdin: bytes = b"",

@@ -224,7 +224,7 @@ def _unwanted(role: Role) -> Iterator[DisableService]:
 def load_site(directory: Path) -> Site:
     """The site in `directory`. Raises RecipeError with every fault in its recipes and overlays."""
     recipes = directory / "recipes"
-    cluster_source, faults = read_source(recipes / _CLUSTER, recipes / _CLUSTER)
+    cluster_source, faults = read_source(recipes / _CLUSTER)
     roles, role_names, bases = _load_roles(recipes, faults)
     overlays = _load_overlays(directory, roles, faults)
     cluster = None
@@ -256,14 +256,14 @@ def _load_roles(recipes: Path, faults: list[Fault]) -> tuple[dict[str, Role], li
     names = sorted(file.name for file in recipes.glob("[!.]*.yaml") if file.name != _CLUSTER)
     sources: dict[str, Source] = {}
     for name in names:
-        source, found = read_source(recipes / name, recipes / name)
+        source, found = read_source(recipes / name)
         faults += found
         if source is not None:
             sources[name] = source
     base_files = {_DEFAULT_BASE, *filter(None, map(_base_named, sources.values()))}
     role_files = [name for name in names if name not in base_files]
     if _DEFAULT_BASE not in names and not all(_base_named(sources[name]) for name in role_files if name in sources):
-        faults += read_source(recipes / _DEFAULT_BASE, recipes / _DEFAULT_BASE)[1]
+        faults += read_source(recipes / _DEFAULT_BASE)[1]
     bases = {}
     for name in sorted(base_files & sources.keys()):
         base, found = _load_base(sources[name])
@@ -329,7 +329,7 @@ def _load_overlays(directory: Path, roles: Mapping[str, Role], faults: list[Faul
     needed |= {name for role in roles.values() for name in role.recipe.overlays}
     for name in sorted(needed):
         folder = own if (own / name).is_dir() else shipped
-        overlays[name], found = read_overlay(folder / name, folder / name)
+        overlays[name], found = read_overlay(folder / name)
         faults += found if name in available else []
     return overlays
 

@@ -34,7 +34,7 @@ def plan_of(
 ) -> tuple[Cluster | None, list[Fault]]:
     file = directory / "cluster.yaml"
     file.write_text(text, encoding="utf-8")
-    source, faults = read_source(file, Path("cluster.yaml"))
+    source, faults = read_source(file)
     assert source is not None
     recipe, found = validate_source(source, ClusterRecipe)
     if recipe is None:
@@ -217,7 +217,9 @@ def test_public_keys_are_accepted(tmp_path: Path, key: str) -> None:
     assert cluster.recipe.users["ada"].ssh_keys == (key,)
 
 
-@pytest.mark.parametrize("key", [KEY[12:], f'from=\\"10.0.0.0/8\\" {KEY}', f"{KEY}\\n{KEY}", "ssh-dss " + "A" * 400, ""])
+@pytest.mark.parametrize(
+    "key", [KEY[12:], f'from=\\"10.0.0.0/8\\" {KEY}', f"{KEY}\\n{KEY}", "ssh-dss " + "A" * 400, ""]
+)
 def test_what_is_no_public_key_is_refused(tmp_path: Path, key: str) -> None:
     [said] = said_of(tmp_path, f'{USERS}    ssh_keys: ["{key}"]\n')
 

@@ -168,9 +168,13 @@ def test_what_is_not_text_is_binary(content: bytes) -> None:
 def test_of_secrets_only_the_digests_are_given(a: bytes, b: bytes, secrecy: str) -> None:
     compared = compare_contents(a, b, name_a="A", name_b="B", secrecy="secret" if secrecy == "secret" else "open")
 
-    assert compared == SecretDifference(
-        digest_a=hashlib.sha256(a).hexdigest(), digest_b=hashlib.sha256(b).hexdigest()
-    )
+    assert compared == SecretDifference(digest_a=hashlib.sha256(a).hexdigest(), digest_b=hashlib.sha256(b).hexdigest())
+
+
+def test_a_secret_that_is_not_there_has_no_digest() -> None:
+    compared = compare_contents(None, b"new", name_a="A", name_b="B", secrecy="secret")
+
+    assert compared == SecretDifference(digest_a=None, digest_b=hashlib.sha256(b"new").hexdigest())
 
 
 @pytest.mark.parametrize(
@@ -178,9 +182,7 @@ def test_of_secrets_only_the_digests_are_given(a: bytes, b: bytes, secrecy: str)
     [(0o644, 0o755, "open"), (0o604, 0o711, "open"), (0o640, 0o755, "secret"), (0o644, 0o750, "secret")],
 )
 def test_a_file_that_not_everybody_can_read_is_a_secret(file_mode: int, directory_mode: int, secrecy: str) -> None:
-    files = listing(
-        {"/etc": replace(DIRECTORY, mode=directory_mode), "/etc/hostname": replace(FILE, mode=file_mode)}
-    )
+    files = listing({"/etc": replace(DIRECTORY, mode=directory_mode), "/etc/hostname": replace(FILE, mode=file_mode)})
 
     assert secrecy_of(HOSTNAME, files) == secrecy
 

@@ -7,13 +7,14 @@ from imagebuilder.errors import Fault
 from imagebuilder.plan.changes import Intent, MakeDirectory, MakeLink, WriteFile
 from imagebuilder.plan.overlay import Overlay, read_overlay
 
-SHOWN = Path("overlays/site")
+FOLDER = Path("overlays/site")
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "site/rootfs/etc/site").mkdir(parents=True)
-    return tmp_path / "site"
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (FOLDER / "rootfs/etc/site").mkdir(parents=True)
+    return FOLDER
 
 
 def write(folder: Path, **files: str) -> None:
@@ -23,7 +24,7 @@ def write(folder: Path, **files: str) -> None:
 
 def read(folder: Path, recipe: str = "") -> Overlay:
     (folder / "overlay.yaml").write_text(recipe, encoding="utf-8")
-    overlay, faults = read_overlay(folder, SHOWN)
+    overlay, faults = read_overlay(folder)
     assert faults == []
     return overlay
 
@@ -36,7 +37,7 @@ def rendered(overlay: Overlay, **variables: object) -> list[Intent]:
 
 def faults_of(folder: Path, recipe: str) -> list[Fault]:
     (folder / "overlay.yaml").write_text(recipe, encoding="utf-8")
-    return read_overlay(folder, SHOWN)[1]
+    return read_overlay(folder)[1]
 
 
 def test_files_land_where_they_stand_and_belong_to_root(folder: Path) -> None:
@@ -97,7 +98,9 @@ def test_the_root_stands_for_all_files(folder: Path) -> None:
 
 
 def test_directories_are_made_with_their_mode(folder: Path) -> None:
-    recipe = 'directories: ["/srv/data", "/srv/open"]\nmodes: {"/srv/open": "01777"}\nowners: {"/srv/**": "root:users"}\n'
+    recipe = (
+        'directories: ["/srv/data", "/srv/open"]\nmodes: {"/srv/open": "01777"}\nowners: {"/srv/**": "root:users"}\n'
+    )
 
     intents = rendered(read(folder, recipe))
 
@@ -178,7 +181,7 @@ def test_what_is_no_file_is_a_fault(folder: Path) -> None:
 
 
 def test_an_overlay_with_nothing_in_it_is_a_fault(folder: Path) -> None:
-    _, [fault] = read_overlay(folder, SHOWN)
+    _, [fault] = read_overlay(folder)
 
     assert str(fault) == (
         "overlays/site:1:1: there is nothing in overlays/site/rootfs\n  fix: put files there, or remove the overlay"

@@ -2,12 +2,11 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
-from imagebuilder.cli.pki import app
+from imagebuilder.cli import app
 from imagebuilder.pki import Purpose, ensure_credentials, open_authority
 
 DAY = timedelta(days=1)
@@ -21,7 +20,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def pki_command(*words: str) -> tuple[int, str]:
-    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    result = CliRunner().invoke(app, ["pki", *words], catch_exceptions=False)
     return result.exit_code, result.output
 
 
@@ -41,7 +40,7 @@ def test_the_commands_keep_the_pki_below_the_site(site: Path) -> None:
 
 
 def test_the_site_directory_comes_from_the_command_above(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["init"], obj=SimpleNamespace(site_directory=tmp_path))
+    result = CliRunner().invoke(app, ["-C", str(tmp_path), "pki", "init"])
 
     assert result.exit_code == 0
     assert (tmp_path / "secrets/pki/ca.crt").is_file()

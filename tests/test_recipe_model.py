@@ -30,21 +30,26 @@ class Machine(Strict):
     password: Secret | None = None
 
 
-def source_of(tmp_path: Path, text: str) -> Source:
-    file = tmp_path / "machine.yaml"
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def source_of(text: str) -> Source:
+    file = Path("machine.yaml")
     file.write_text(text, encoding="utf-8")
-    source, faults = read_source(file, Path("machine.yaml"))
+    source, faults = read_source(file)
     assert source is not None
     assert faults == []
     return source
 
 
-def faults_in(tmp_path: Path, text: str) -> list[Fault]:
-    return validate_source(source_of(tmp_path, text), Machine)[1]
+def faults_in(text: str) -> list[Fault]:
+    return validate_source(source_of(text), Machine)[1]
 
 
-def said_of(tmp_path: Path, text: str) -> str:
-    return "\n".join(map(str, faults_in(tmp_path, text)))
+def said_of(text: str) -> str:
+    return "\n".join(map(str, faults_in(text)))
 
 
 @pytest.mark.parametrize(
@@ -57,8 +62,8 @@ def test_the_nearest_word_is_suggested_only_if_it_is_near(word: str, found: str 
     assert suggestion == (f" Did you mean '{found}'?" if found else "")
 
 
-def test_a_valid_file_becomes_a_model(tmp_path: Path) -> None:
-    source = source_of(tmp_path, "name: a\ndisks: {root: {size: 4}}\nwords: [x, y]\n")
+def test_a_valid_file_becomes_a_model() -> None:
+    source = source_of("name: a\ndisks: {root: {size: 4}}\nwords: [x, y]\n")
 
     model, faults = validate_source(source, Machine)
 
@@ -70,13 +75,13 @@ def test_a_model_cannot_be_changed() -> None:
     machine = Machine(name="a")
 
     with pytest.raises(ValidationError, match="frozen"):
-        machine.name = "b"  # type: ignore[misc]
+        machine.name = "b"
 
 
-def test_all_faults_come_at_once_each_once(tmp_path: Path) -> None:
+def test_all_faults_come_at_once_each_once() -> None:
     text = "name: 5\ncores: 3\ndisks:\n  root: {size: 10, format: qcow, spares: false}\n  data: {}\nwords: [a, 1]\n"
 
-    said = said_of(tmp_path, text)
+    said = said_of(text)
 
     assert said == (
         "machine.yaml:1:7: 'name': expected text\n"
@@ -95,8 +100,8 @@ def test_all_faults_come_at_once_each_once(tmp_path: Path) -> None:
     )
 
 
-def test_the_sound_rest_of_a_faulty_file_is_a_model(tmp_path: Path) -> None:
-    source = source_of(tmp_path, "name: a\ncores: 3\ndisks:\n  root: {size: 4}\n  data: {size: x}\nwords: [a, 1, b]\n")
+def test_the_sound_rest_of_a_faulty_file_is_a_model() -> None:
+    source = source_of("name: a\ncores: 3\ndisks:\n  root: {size: 4}\n  data: {size: x}\nwords: [a, 1, b]\n")
 
     model, faults = validate_source(source, Machine)
 
@@ -104,8 +109,8 @@ def test_the_sound_rest_of_a_faulty_file_is_a_model(tmp_path: Path) -> None:
     assert len(faults) == 3
 
 
-def test_nothing_remains_without_what_is_needed_at_the_top(tmp_path: Path) -> None:
-    source = source_of(tmp_path, "cores: 3\n")
+def test_nothing_remains_without_what_is_needed_at_the_top() -> None:
+    source = source_of("cores: 3\n")
 
     model, faults = validate_source(source, Machine)
 
@@ -114,29 +119,29 @@ def test_nothing_remains_without_what_is_needed_at_the_top(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("text", ["5\n", "[a]\n", "a\n"])
-def test_a_file_of_something_else_is_one_fault(tmp_path: Path, text: str) -> None:
-    [fault] = faults_in(tmp_path, text)
+def test_a_file_of_something_else_is_one_fault(text: str) -> None:
+    [fault] = faults_in(text)
 
     assert str(fault.place) == "machine.yaml:1:1"
     assert fault.what == "machine.yaml: expected `key: value` lines"
 
 
 @pytest.mark.parametrize("written", ["[4815162342]", "{4815162342: x}", "4815162342", "-4815162342", "4815162342.5"])
-def test_a_secret_of_the_wrong_type_is_one_fault_that_does_not_show_it(tmp_path: Path, written: str) -> None:
-    [fault] = faults_in(tmp_path, f"name: a\npassword: {written}\n")
+def test_a_secret_of_the_wrong_type_is_one_fault_that_does_not_show_it(written: str) -> None:
+    [fault] = faults_in(f"name: a\npassword: {written}\n")
 
     assert str(fault).startswith("machine.yaml:2:11: 'password': expected text")
     assert "4815162342" not in str(fault)
 
 
-def test_a_secret_of_no_characters_is_a_fault(tmp_path: Path) -> None:
-    [fault] = faults_in(tmp_path, 'name: a\npassword: ""\n')
+def test_a_secret_of_no_characters_is_a_fault() -> None:
+    [fault] = faults_in('name: a\npassword: ""\n')
 
     assert str(fault) == "machine.yaml:2:11: 'password': expected text, but there is none"
 
 
-def test_a_secret_is_kept_as_one(tmp_path: Path) -> None:
-    model, _ = validate_source(source_of(tmp_path, "name: a\npassword: hunter2\n"), Machine)
+def test_a_secret_is_kept_as_one() -> None:
+    model, _ = validate_source(source_of("name: a\npassword: hunter2\n"), Machine)
 
     assert model is not None
     assert model.password == Secret("hunter2")

@@ -5,17 +5,19 @@ import pytest
 from imagebuilder.errors import Fault, Place
 from imagebuilder.recipe.source import Source, read_source
 
-SHOWN = Path("recipes/r.yaml")
+FILE = Path("recipes/r.yaml")
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "r.yaml"
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    FILE.parent.mkdir()
+    return FILE
 
 
 def source_of(file: Path, text: str) -> Source:
     file.write_text(text, encoding="utf-8")
-    source, faults = read_source(file, SHOWN)
+    source, faults = read_source(file)
     assert source is not None
     assert faults == []
     return source
@@ -23,7 +25,7 @@ def source_of(file: Path, text: str) -> Source:
 
 def fault_in(file: Path, content: bytes) -> Fault:
     file.write_bytes(content)
-    source, [fault] = read_source(file, SHOWN)
+    source, [fault] = read_source(file)
     assert source is None
     return fault
 
@@ -54,7 +56,23 @@ def test_a_scalar_means_what_yaml_1_2_says(file: Path, text: str, value: object)
 
 @pytest.mark.parametrize(
     "text",
-    ["no", "yes", "on", "off", "True", "NULL", "0x10", "0o600", "1_000", "1e3", "12:30", "2026-01-31", ".inf", "=", "<<"],
+    [
+        "no",
+        "yes",
+        "on",
+        "off",
+        "True",
+        "NULL",
+        "0x10",
+        "0o600",
+        "1_000",
+        "1e3",
+        "12:30",
+        "2026-01-31",
+        ".inf",
+        "=",
+        "<<",
+    ],
 )
 def test_what_yaml_1_1_would_turn_into_something_else_stays_text(file: Path, text: str) -> None:
     source = source_of(file, f"key: {text}\n")
@@ -95,20 +113,20 @@ def test_what_is_missing_stands_where_its_container_stands(file: Path) -> None:
 def test_columns_count_characters_not_bytes(file: Path) -> None:
     source = source_of(file, 'a: {name: "Zoë €", uid: 5}\n')
 
-    assert source.place_of(("a", "uid")) == Place(path=SHOWN, line=1, column=25)
+    assert source.place_of(("a", "uid")) == Place(path=FILE, line=1, column=25)
 
 
 def test_a_byte_order_mark_is_no_character_of_the_file(file: Path) -> None:
     source = source_of(file, "\ufeffname: x\n")
 
     assert source.value == {"name": "x"}
-    assert source.place_of(("name",)) == Place(path=SHOWN, line=1, column=7)
+    assert source.place_of(("name",)) == Place(path=FILE, line=1, column=7)
 
 
 def test_line_ends_of_windows_are_line_ends(file: Path) -> None:
     file.write_bytes(b"a: b\r\nc: 'd\r\n")
 
-    _, [fault] = read_source(file, SHOWN)
+    _, [fault] = read_source(file)
 
     assert str(fault.place) == "recipes/r.yaml:2:4"
 
@@ -131,7 +149,7 @@ def test_an_empty_file_is_an_empty_mapping(file: Path, text: str) -> None:
 def test_a_second_key_of_the_same_name_is_a_fault_and_the_first_counts(file: Path) -> None:
     file.write_text("a: 1\nb: {c: 2, c: 3}\na: 4\n", encoding="utf-8")
 
-    source, faults = read_source(file, SHOWN)
+    source, faults = read_source(file)
 
     assert source is not None
     assert source.value == {"a": 1, "b": {"c": 2}}
@@ -141,7 +159,7 @@ def test_a_second_key_of_the_same_name_is_a_fault_and_the_first_counts(file: Pat
 def test_every_key_that_is_no_text_is_a_fault(file: Path) -> None:
     file.write_text("[a]: 1\n{b: c}: 2\n~: 3\nd: 4\n", encoding="utf-8")
 
-    source, faults = read_source(file, SHOWN)
+    source, faults = read_source(file)
 
     assert source is not None
     assert source.value == {"d": 4}
@@ -152,7 +170,7 @@ def test_aliases_cannot_fill_the_memory(file: Path) -> None:
     doubled = "".join(f"b{depth}: &b{depth} [*b{depth - 1}, *b{depth - 1}]\n" for depth in range(1, 100))
     file.write_text(f"b0: &b0 x\n{doubled}", encoding="utf-8")
 
-    source, faults = read_source(file, SHOWN)
+    source, faults = read_source(file)
 
     assert source is None
     assert {fault.what for fault in faults} == {"an alias is not allowed", "an anchor is not allowed"}
@@ -192,10 +210,10 @@ def test_what_is_no_yaml_has_a_place_inside_the_file(file: Path, content: bytes,
 
 
 def test_a_directory_in_place_of_the_file_is_a_fault(tmp_path: Path) -> None:
-    source, [fault] = read_source(tmp_path, SHOWN)
+    source, [fault] = read_source(tmp_path)
 
     assert source is None
-    assert str(fault) == "recipes/r.yaml:1:1: cannot be read: Is a directory"
+    assert str(fault) == f"{tmp_path}:1:1: cannot be read: Is a directory"
 
 
 def test_the_values_do_not_show_in_a_repr(file: Path) -> None:

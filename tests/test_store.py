@@ -229,10 +229,10 @@ def test_a_published_base_is_found_by_its_digest_and_by_its_recipe(store: Store)
     assert base.listing() == LISTED
 
 
-def test_a_published_base_cannot_be_written(store: Store) -> None:
+def test_a_published_base_cannot_be_written_nor_read_by_others(store: Store) -> None:
     mode = publish_base(store).disk.stat().st_mode
 
-    assert mode & 0o777 == 0o444
+    assert mode & 0o777 == 0o400
 
 
 def test_two_recipes_that_give_the_same_base_share_it(store: Store) -> None:

@@ -40,7 +40,9 @@ def test_a_template_looks_like_the_file_it_makes() -> None:
     assert faults == []
 
 
-@pytest.mark.parametrize("text", ["{{ zone | default('UTC') }}", "{% if zone is defined %}{{ zone }}{% else %}UTC{% endif %}"])
+@pytest.mark.parametrize(
+    "text", ["{{ zone | default('UTC') }}", "{% if zone is defined %}{{ zone }}{% else %}UTC{% endif %}"]
+)
 def test_a_template_may_ask_whether_a_variable_has_a_value(text: str) -> None:
     content, faults = render_template(text.encode(), FILE, VARIABLES)
 
@@ -59,7 +61,9 @@ def test_a_missing_variable_is_a_fault_where_it_is_used_and_tells_what_there_is(
 
 
 def test_all_missing_variables_come_at_once() -> None:
-    said = said_of("{{ a }} b {{ b }}\n{% for c in cs %}{{ c }}{{ vpn.pool }}{% endfor %}\n{{ machin }}{{ z | default(1) }}")
+    said = said_of(
+        "{{ a }} b {{ b }}\n{% for c in cs %}{{ c }}{{ vpn.pool }}{% endfor %}\n{{ machin }}{{ z | default(1) }}"
+    )
 
     assert said == [
         "1:4: the variable 'a' has no value.",

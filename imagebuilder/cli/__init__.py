@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.text import Text
 
 from imagebuilder import __version__
-from imagebuilder.cli import build, diff, doctor, images, pki, plan, recipes
+from imagebuilder.cli import build, clean, diff, doctor, images, pki, plan, recipes
 from imagebuilder.cli.settings import Settings
 from imagebuilder.errors import ImgbuildError
+from imagebuilder.pki import DEFAULT_DIRECTORY
 
 _INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
 _WAS_INTERRUPTED = "interrupted; what was begun is cleaned up"
@@ -38,7 +39,8 @@ app = typer.Typer(
     imgbuild -C DIR diff node worker
 
 Exit codes: 0 done, or the same · 1 different, or a check failed · 2 wrong usage · 3 recipes invalid ·
-4 this machine lacks something (see `imgbuild doctor`) · 5 build failed, nothing published · 130 interrupted, cleaned up.
+4 this machine lacks something (see `imgbuild doctor`) · 5 build failed, nothing published ·
+130 interrupted, cleaned up.
 """,
     epilog="Run `imgbuild COMMAND --help` for what each command does.",
 )
@@ -70,6 +72,23 @@ def _global_options(  # noqa: PLR0913 - one parameter an option
             "--store", metavar="DIR", envvar="IMGBUILD_STORE", help="Where images are kept.  [default: ./.imgbuild]"
         ),
     ] = None,
+    pki_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--pki-dir",
+            metavar="DIR",
+            envvar="IMGBUILD_PKI_DIR",
+            help=f"Where the VPN's keys are.  [default: {DEFAULT_DIRECTORY} in the site]",
+        ),
+    ] = None,
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="IMGBUILD_CA_PASSPHRASE_FILE",
+            help="A file, mode 0600, whose first line opens the CA's key, if it is encrypted.",
+        ),
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Say more; libguestfs's own messages go to the log.")
     ] = False,
@@ -88,6 +107,8 @@ def _global_options(  # noqa: PLR0913 - one parameter an option
     ctx.obj = Settings(
         site_directory=directory,
         store=(store or Path(".imgbuild")).absolute(),
+        pki_directory=pki_dir or directory / DEFAULT_DIRECTORY,
+        ca_passphrase_file=passphrase_file,
         cache_directory=Path(os.environ.get("IMGBUILD_CACHE") or caches / "imgbuild"),
         verbosity="quiet" if quiet else "verbose" if verbose else "normal",
     )
@@ -105,6 +126,7 @@ app.command()(images.xen)
 app.command()(diff.diff)
 app.add_typer(pki.app)
 app.command()(doctor.doctor)
+app.command()(clean.clean)
 
 
 def main() -> NoReturn:

@@ -15,12 +15,12 @@ from imagebuilder.host.accelerator import appliance_environment, probe_accelerat
 from imagebuilder.image.bases import Bench
 from imagebuilder.image.store import Store, make_directory
 from imagebuilder.pki import (
-    DEFAULT_DIRECTORY,
     Authority,
     Purpose,
     ensure_credentials,
     list_troubles,
     open_authority,
+    read_passphrase,
 )
 from imagebuilder.site import Site
 
@@ -76,17 +76,18 @@ def vpn_needs(site: Site, machines: Sequence[Machine]) -> dict[str, Purpose]:
 def make_credentials(site: Site, machines: Sequence[Machine], settings: Settings) -> dict[str, VpnCredentials]:
     """The credentials of each machine on the VPN, made if they are missing; warns of what ends soon."""
     needs = vpn_needs(site, machines)
-    directory = site.directory / DEFAULT_DIRECTORY
+    directory = settings.pki_directory
     now = datetime.now(UTC)
     if needs:
-        ensure_credentials(directory, site.cluster.recipe.name, needs, now)
+        passphrase = read_passphrase(settings.ca_passphrase_file) if settings.ca_passphrase_file else None
+        ensure_credentials(directory, site.cluster.recipe.name, needs, now, passphrase=passphrase)
     return _read_credentials(directory, needs, now, settings) if needs else {}
 
 
 def known_credentials(site: Site, machines: Sequence[Machine], settings: Settings) -> dict[str, VpnCredentials]:
     """The credentials that exist already; a verb that only reads makes none."""
     needs = vpn_needs(site, machines)
-    directory = site.directory / DEFAULT_DIRECTORY
+    directory = settings.pki_directory
     now = datetime.now(UTC)
     if not needs or not directory.is_dir():
         return {}

@@ -10,8 +10,8 @@ from imagebuilder.cli.bench import known_credentials, make_credentials, open_ben
 from imagebuilder.cli.images import describe
 from imagebuilder.cli.settings import Settings
 from imagebuilder.image.build import build_images, image_key, plan_images, select_machines
-from imagebuilder.site import Site, load_site
 from imagebuilder.image.store import Image, Store
+from imagebuilder.site import Site, load_site
 from imagebuilder.xen.domain import make_configuration
 
 

@@ -189,13 +189,10 @@ def _print_line(console: Console, line: str, style: str) -> None:
 
 def _summary_line(difference: Difference) -> tuple[str, str]:
     """One line that says what differs, and its colour."""
-    match difference.a, difference.b:
-        case a, None:
-            return f"- {difference.path}  {a}", "red"
-        case None, b:
-            return f"+ {difference.path}  {b}", "green"
-        case a, b:
-            return f"~ {difference.path}  {', '.join(_change(one, a, b) for one in difference.aspects)}", "yellow"
+    a, b = difference.a, difference.b
+    if a is not None and b is not None:
+        return f"~ {difference.path}  {', '.join(_change(aspect, a, b) for aspect in difference.aspects)}", "yellow"
+    return (f"- {difference.path}  {_brief(a)}", "red") if a else (f"+ {difference.path}  {_brief(b)}", "green")
 
 
 def _change(aspect: Aspect, a: Entry, b: Entry) -> str:
@@ -211,17 +208,23 @@ def _change(aspect: Aspect, a: Entry, b: Entry) -> str:
         case Aspect.CONTENT:
             return "content"
         case _:
-            return f"{a} → {b}"
+            return f"{_brief(a)} → {_brief(b)}"
+
+
+def _brief(entry: Entry | None) -> str:
+    return str(entry).rstrip()  # where there is no digest: a file that only one image has need not be hashed
 
 
 def _content_lines(content: ContentDifference | None) -> list[str]:
     match content:
         case TextDifference():
             return content.unified.split("\n")[:-1]
+        case SecretDifference(digest_a=str(a), digest_b=str(b)):
+            return [f"secret: differs (sha256 {a[:12]} → {b[:12]})"]
         case SecretDifference():
-            return [f"secret: differs (sha256 {content.digest_a[:12]} → {content.digest_b[:12]})"]
+            return ["secret: not shown"]
         case UnshownDifference():
-            return [f"{content.why}: differs"]
+            return [f"{content.why}: not shown"]
         case None:
             return []
 

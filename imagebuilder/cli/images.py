@@ -74,17 +74,16 @@ def show(
     if json_output:
         typer.echo(json.dumps(description, indent=2))
         return
-    table = Table(box=None, show_header=False, pad_edge=False)
     for key, value in description.items():
         match value:
             case dict():
-                text = "\n".join(f"{name} {inner}" for name, inner in value.items())
+                texts = [f"{name} {inner}" for name, inner in value.items()]
             case list():
-                text = "\n".join(f"{row['kind']} {row['path']}" for row in value)
+                texts = [f"{row['kind']} {row['path']}" for row in value]
             case _:
-                text = str(value)
-        table.add_row(key.replace("_", " "), text)
-    Console(highlight=False, soft_wrap=True).print(table)
+                texts = [str(value)]
+        for text in texts:
+            typer.echo(f"{key.replace('_', ' '):12}{text}")
 
 
 def xen(

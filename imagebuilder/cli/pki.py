@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from imagebuilder.cli.settings import Settings
 from imagebuilder.pki import (
     DEFAULT_DIRECTORY,
     Access,
@@ -226,8 +227,8 @@ def _open(context: typer.Context, pki_dir: Path | None, passphrase_file: Path | 
 
 
 def _directory(context: typer.Context, pki_dir: Path | None) -> Path:
-    site: Path = getattr(context.obj, "site_directory", Path.cwd())
-    return pki_dir or site / DEFAULT_DIRECTORY
+    settings: Settings = context.obj
+    return pki_dir or settings.pki_directory
 
 
 def _passphrase(path: Path | None) -> Secret | None:

@@ -13,6 +13,7 @@ from imagebuilder.cli.settings import Settings
 
 _DURATIONS = "durations.json"
 _WORTH_TELLING_S = 0.05
+_MOST_STEPS = 200  # to remember: a step may name a file of the user's
 
 
 @contextmanager
@@ -33,7 +34,8 @@ def show_steps(settings: Settings) -> Iterator[Callable[[str], None]]:
     steps.end()
     with suppress(OSError):  # the memory is a convenience
         settings.cache_directory.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(steps.durations, indent=1, sort_keys=True), encoding="utf-8")
+        newest = dict(list(steps.durations.items())[-_MOST_STEPS:])
+        file.write_text(json.dumps(newest, indent=1), encoding="utf-8")
 
 
 class _Steps:
@@ -52,6 +54,7 @@ class _Steps:
         if self.name is not None:
             took = time.monotonic() - self._began
             if took > _WORTH_TELLING_S:
+                self.durations.pop(self.name, None)
                 self.durations[self.name] = round(took, 2)
             self.name = None
 

@@ -14,4 +14,6 @@ class Settings:
     site_directory: Path
     store: Path
     cache_directory: Path
+    pki_directory: Path = Path("secrets/pki")
+    ca_passphrase_file: Path | None = None
     verbosity: Verbosity = "normal"

@@ -35,10 +35,10 @@ class TextDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class SecretDifference:
-    """Two contents that must not be shown: their SHA-256, in hex."""
+    """Two contents that must not be shown: their SHA-256, in hex, or None where there is no file."""
 
-    digest_a: str
-    digest_b: str
+    digest_a: str | None
+    digest_b: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +62,18 @@ def secrecy_of(path: PurePosixPath, listing: Listing) -> Secrecy:
     return "open" if is_open else "secret"
 
 
-def compare_contents(a: bytes, b: bytes, *, name_a: str, name_b: str, secrecy: Secrecy) -> ContentDifference:
-    """What differs between the contents `a` and `b`, which the names stand for in a unified diff.
+def compare_contents(
+    a: bytes | None, b: bytes | None, *, name_a: str, name_b: str, secrecy: Secrecy
+) -> ContentDifference:
+    """What differs between two contents, None for no file; the names stand for them in a unified diff.
 
     A private key is a secret whatever its `secrecy`.
     """
-    if secrecy == "secret" or any(mark in content for mark in _SECRET_MARKS for content in (a, b)):
+    contents = [content for content in (a, b) if content is not None]
+    if secrecy == "secret" or any(mark in content for mark in _SECRET_MARKS for content in contents):
         return SecretDifference(digest_a=_digest(a), digest_b=_digest(b))
     try:
-        lines_a, lines_b = _lines(a), _lines(b)
+        lines_a, lines_b = _lines(a or b""), _lines(b or b"")
     except UnicodeDecodeError:
         return UnshownDifference(why="binary")
     unified = _unified(lines_a, lines_b, printable(name_a), printable(name_b))
@@ -93,8 +96,8 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _digest(content: bytes | None) -> str | None:
+    return None if content is None else hashlib.sha256(content).hexdigest()
 
 
 def _lines(content: bytes) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Literal
 from imagebuilder.compare.contents import (
     MOST_BYTES,
     ContentDifference,
+    Secrecy,
     UnshownDifference,
     compare_contents,
     secrecy_of,
@@ -144,9 +145,8 @@ class _Disks:
             for side, content in zip(self._sides, (a, b), strict=True)
         ]
         is_secret = "secret" in {secrecy_of(path, listing) for listing in listings}
-        return compare_contents(
-            a or b"", b or b"", name_a=names[0], name_b=names[1], secrecy="secret" if is_secret else "open"
-        )
+        secrecy: Secrecy = "secret" if is_secret else "open"
+        return compare_contents(a, b, name_a=names[0], name_b=names[1], secrecy=secrecy)
 
     def _read(self, index: int, entries: Mapping[PurePosixPath, Entry]) -> dict[PurePosixPath, bytes]:
         if not entries:

@@ -40,6 +40,7 @@ _NAMES_PER_CALL = 1000
 _BYTES_PER_CALL = 1 << 20
 # What blkid calls a partition without content, and one that is never mounted.
 _NO_FILE_SYSTEM = {"", "swap"}
+_PIPE_BYTES = 1 << 16  # what a pipe holds
 # A qcow2 overlay grows by clusters of 64 KiB: with less than this the next writes fail.
 _LEAST_FREE_BYTES = 1 << 20
 _SPACE_CHECK_S = 0.5
@@ -88,6 +89,9 @@ class FileSystem:
                     content = archive.extractfile(member) if member.isreg() and member.size <= most_bytes else None
                     if content is not None:
                         found[directory / PurePosixPath(member.name)] = content.read()
+                # The padding behind the end of an archive: who writes it must not find the pipe closed.
+                while stream.read(_PIPE_BYTES):
+                    pass
 
         collector = threading.Thread(target=collect, daemon=True)
         collector.start()
@@ -120,9 +124,8 @@ class FileSystem:
             for start in range(0, len(names), _NAMES_PER_CALL):
                 found |= self._entries_in(directory, names[start : start + _NAMES_PER_CALL])
         if digests == "yes":
-            files = [path for path, entry in found.items() if entry.kind is Kind.FILE]
-            sums = self._call(lambda handle: [handle.checksum("sha256", str(path)) for path in files])
-            found |= {path: _with_digest(found[path], digest) for path, digest in zip(files, sums, strict=True)}
+            sums = self.digests({path: entry.size for path, entry in found.items() if entry.kind is Kind.FILE})
+            found |= {path: _with_digest(found[path], digest) for path, digest in sums.items()}
         return found
 
     def _entries_in(self, directory: PurePosixPath, names: list[str]) -> dict[PurePosixPath, Entry]:
@@ -139,17 +142,7 @@ class FileSystem:
 
     def listing(self, *, digests: Literal["yes", "no"] = "yes") -> Listing:
         """Every path of the file system; with "no", files lack their digest, which takes most of the time."""
-        with TemporaryDirectory(prefix="imgbuild-") as folder:
-            names, sums = Path(folder, "names"), Path(folder, "sums")
-            self._call(lambda handle: handle.find0("/", str(names)))
-            paths = [PurePosixPath("/", os.fsdecode(name)) for name in names.read_bytes().split(b"\0") if name]
-            entries = self.entries(paths, digests="no")
-            if digests == "yes":
-                self._call(lambda handle: handle.checksums_out("sha256", "/", str(sums)))
-                for path, digest in _parse_checksums(sums.read_bytes()):
-                    if path in entries:
-                        entries[path] = _with_digest(entries[path], digest)
-        return Listing(entries)
+        return Listing(self.entries(self.paths(), digests=digests))
 
     def paths(self) -> list[PurePosixPath]:
         """Every path of the file system. Raises BuildError for a name that is not UTF-8.
@@ -432,13 +425,3 @@ def _entry(state: Mapping[str, int], target: str) -> Entry:
 
 def _with_digest(entry: Entry, digest: str) -> Entry:
     return Entry(entry.kind, entry.mode, entry.uid, entry.gid, size=entry.size, digest=digest)
-
-
-def _parse_checksums(text: bytes) -> Iterator[tuple[PurePosixPath, str]]:
-    """The lines of sha256sum(1); a line that begins with a backslash has \\n and \\\\ escaped in its name."""
-    for line in text.splitlines():
-        escaped = line.startswith(b"\\")
-        digest, _, name = line.removeprefix(b"\\").partition(b"  ")
-        if escaped:
-            name = name.replace(b"\\\\", b"\0").replace(b"\\n", b"\n").replace(b"\0", b"\\")
-        yield PurePosixPath("/", os.fsdecode(name)), digest.decode()

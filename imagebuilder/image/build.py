@@ -120,9 +120,11 @@ def _current(store: Store, one: PlannedImage, image_format: DiskFormat) -> Image
 
 
 def _restore(store: Store, one: PlannedImage, image_format: DiskFormat) -> Image | None:
-    """The planned image if the store has it from an earlier build; makes it the current one."""
+    """The planned image if the store has it from an earlier build, as it was; makes it the current one."""
     key = image_key(one.plan, image_format)
     image = store.build(one.plan.role, one.plan.name, key)
+    if image is not None and not image.is_untouched():
+        return None
     if image is not None:
         store.make_current(one.plan.role, one.plan.name, key)
     return image

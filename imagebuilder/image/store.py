@@ -1,6 +1,6 @@
 """The store: where finished images and bases are, and how they get there whole or not at all.
 
-    images/ROLE/NAME/KEY/   disk, plan.json, listing.gz, manifest.json, log
+    images/ROLE/NAME/KEY/   disk, plan.json, listing.gz, manifest.json
     images/ROLE/NAME/current -> KEY
     bases/DIGEST/           disk, target.json, listing.gz, manifest.json
     bases/by-recipe/KEY -> ../DIGEST
@@ -28,6 +28,7 @@ from imagebuilder.plan.target import Target
 
 _NEW = ".new-"
 _LOCK = ".lock"
+_USED = ".used-"
 _CURRENT = "current"
 MANIFEST, LISTING, PLAN, TARGET = "manifest.json", "listing.gz", "plan.json", "target.json"
 
@@ -49,6 +50,10 @@ class Image:
     def disk(self) -> Path:
         """The image file itself."""
         return self.directory / disk_name(self.format)
+
+    def is_untouched(self) -> bool:
+        """Whether nobody has written to the disk since it was built, as a machine does that runs on it."""
+        return self.disk.stat().st_mtime_ns <= (self.directory / MANIFEST).stat().st_mtime_ns
 
     def plan_rows(self) -> list[dict[str, object]]:
         """The changes that the image was built from, as `Plan.rows` gives them."""
@@ -151,6 +156,7 @@ class Store:
     def publish(self, new: Path, image: Image) -> Image:
         """Make the finished directory `new` the image's current build, in one step that cannot fail half-way."""
         manifest = {name: value for name, value in asdict(image).items() if name != "directory"}
+        image.disk.chmod(0o600)  # it has the keys of the VPN in it
         (new / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         home = self.image_directory(image.role, image.name)
         _rename_whole(new, home / image.key)
@@ -183,7 +189,7 @@ class Store:
         manifest = {"digest": base.digest, "format": base.format}
         (new / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         if self.base(base.digest) is None:
-            (new / disk_name(base.format)).chmod(0o444)
+            (new / disk_name(base.format)).chmod(0o400)
             _rename_whole(new, self.bases_directory / base.digest)
         make_directory(self.bases_directory / "by-recipe")
         swap_link(self.bases_directory / "by-recipe" / recipe_key, f"../{base.digest}")
@@ -191,6 +197,22 @@ class Store:
         if published is None:
             raise BuildError("vanished while it was published", where=base.directory, fix="build again")
         return published
+
+    def superseded(self) -> Iterator[Path]:
+        """What no current image is or needs: earlier builds, and bases. A build that was used is left out."""
+        current = list(self.images())
+        kept = {image.directory for image in current} | {self.bases_directory / image.base_digest for image in current}
+        builds = self.root.glob("images/*/*/*")
+        for directory in sorted([*builds, *self.bases_directory.glob("*")]):
+            is_build = (directory / MANIFEST).is_file() and not directory.is_symlink() and _USED not in directory.name
+            if is_build and directory not in kept:
+                yield directory
+
+    def remove(self, directory: Path) -> None:
+        """Remove a build or a base; a process that dies meanwhile leaves nothing that looks whole."""
+        leaving = directory.with_name(f"{_NEW}{directory.name}")
+        directory.rename(leaving)
+        shutil.rmtree(leaving)
 
     def artifacts(self, image: Image) -> Iterator[tuple[str, Path]]:
         """What was made from the image: kind and file."""
@@ -246,10 +268,15 @@ def _rename_whole(new: Path, place: Path) -> None:
     for file in new.iterdir():
         _flush(file)
     _flush(new)
-    if place.exists():  # what is there is not whole, or `build` would have found it
-        shutil.rmtree(place)
+    if place.exists():  # not whole, or used since: then somebody may want it
+        place.rename(_free_name(place))
     new.rename(place)
     _flush(place.parent)
+
+
+def _free_name(place: Path) -> Path:
+    numbers = range(1, len(list(place.parent.iterdir())) + 2)
+    return next(name for n in numbers if not (name := place.with_name(f"{place.name}{_USED}{n}")).exists())
 
 
 def _flush(path: Path) -> None:

@@ -105,35 +105,40 @@ class Overlay:
 
 
 def _most_specific(table: Mapping[str, str], path: PurePosixPath) -> str | None:
-    if (exact := table.get(str(path))) is not None:
-        return exact
-    patterns = (str(parent / "**") for parent in path.parents)
-    return next((table[pattern] for pattern in patterns if pattern in table), None)
+    return next((table[pattern] for pattern in _patterns_for(path) if pattern in table), None)
 
 
-def read_overlay(directory: Path, shown_as: Path) -> tuple[Overlay, list[Fault]]:
-    """The overlay in `directory`, whose messages name it `shown_as`, and what is wrong with its overlay.yaml."""
+def _patterns_for(path: PurePosixPath) -> Iterator[str]:
+    """What overlay.yaml can call `path`, the most specific first: itself, then what is below each parent."""
+    text = str(path)
+    yield text
+    while text:
+        text = text.rpartition("/")[0]
+        yield f"{text}/**"
+
+
+def read_overlay(directory: Path) -> tuple[Overlay, list[Fault]]:
+    """The overlay in `directory`, and all that is wrong with it but for its templates."""
     recipe, faults = OverlayRecipe(), list[Fault]()
     recipe_file = directory / "overlay.yaml"
-    files = tuple(_read_files(directory / "rootfs", shown_as / "rootfs", faults))
+    files = tuple(_read_files(directory / "rootfs", faults))
     if recipe_file.exists():
-        source, found = read_source(recipe_file, shown_as / "overlay.yaml")
+        source, found = read_source(recipe_file)
         faults += found
         if source is not None:
             model, found = validate_source(source, OverlayRecipe)
             recipe = model or recipe
             faults += [*found, *_recipe_faults(recipe, source, files)]
     elif not files:
-        what = f"there is nothing in {shown_as / 'rootfs'}"
-        faults.append(Fault(place=Place(path=shown_as), what=what, fix="put files there, or remove the overlay"))
+        what = f"there is nothing in {directory / 'rootfs'}"
+        faults.append(Fault(place=Place(path=directory), what=what, fix="put files there, or remove the overlay"))
     faults += _file_faults(files)
     return Overlay(name=directory.name, files=files, recipe=recipe), faults
 
 
 def _recipe_faults(recipe: OverlayRecipe, source: Source, files: Iterable[OverlayFile]) -> Iterator[Fault]:
-    own = {file.path for file in files if file.link_target is None} | set(map(PurePosixPath, recipe.directories))
-    inside = {PurePosixPath(parent) / "**" for path in own for parent in path.parents}
-    known = set(map(str, own | inside))
+    own = [*(file.path for file in files if file.link_target is None), *map(PurePosixPath, recipe.directories)]
+    known = {pattern for path in own for pattern in _patterns_for(path)}
     for section, table in (("modes", recipe.modes), ("owners", recipe.owners)):
         for path in table:
             if path not in known:
@@ -151,16 +156,16 @@ def _file_faults(files: Iterable[OverlayFile]) -> Iterator[Fault]:
             yield Fault(place=Place(path=file.source), what=what, fix="keep one of the two")
 
 
-def _read_files(rootfs: Path, shown_as: Path, faults: list[Fault]) -> Iterator[OverlayFile]:
-    for file in sorted(rootfs.rglob("*")):
-        relative = file.relative_to(rootfs)
-        path, source = PurePosixPath("/", *relative.parts), shown_as / relative
+def _read_files(rootfs: Path, faults: list[Fault]) -> Iterator[OverlayFile]:
+    above = len(str(rootfs))
+    for file in sorted(rootfs.rglob("*"), key=str):
+        path = PurePosixPath(str(file)[above:])
         if file.is_symlink():
-            yield OverlayFile(path=path, source=source, link_target=str(file.readlink()))
+            yield OverlayFile(path=path, source=file, link_target=str(file.readlink()))
         elif file.is_file():
             is_template = file.suffix == _TEMPLATE_SUFFIX
             path = path.with_suffix("") if is_template else path
-            yield OverlayFile(path=path, source=source, content=file.read_bytes(), is_template=is_template)
+            yield OverlayFile(path=path, source=file, content=file.read_bytes(), is_template=is_template)
         elif not file.is_dir():
             what = "is no file, directory or link, and cannot be part of an overlay"
-            faults.append(Fault(place=Place(path=source), what=what, fix="remove it"))
+            faults.append(Fault(place=Place(path=file), what=what, fix="remove it"))

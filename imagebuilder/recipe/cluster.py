@@ -212,7 +212,6 @@ Word = Annotated[
     str, _matching(re.compile(r"[A-Za-z0-9._=:@/+-]+"), "plain word", "use letters, digits and . _ = : @ / + -")
 ]
 KeyPair = Annotated[str, _matching(_KEY_PAIR, "key pair name", "use ASCII without '\"', no blank at the ends")]
-Days = Annotated[Integer, Field(ge=1, le=36500)]
 
 
 class Network(Strict):
@@ -253,8 +252,6 @@ class Vpn(Strict):
     """The UDP port that the server listens on."""
     device: InterfaceName = "tap0"
     """The VPN's tap device, on the server and on workers."""
-    certificate_days: Days = 3650
-    """How long the certificates that `imgbuild pki` issues are valid."""
 
 
 class Nis(Strict):

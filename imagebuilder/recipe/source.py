@@ -51,33 +51,32 @@ class Source:
         return [str(inner[-1]) for inner in self.key_places if inner[:-1] == keys]
 
 
-def read_source(path: Path, shown_as: Path) -> tuple[Source | None, list[Fault]]:
+def read_source(path: Path) -> tuple[Source | None, list[Fault]]:
     """The values of the YAML file `path` and all that is wrong with them as YAML.
 
-    `shown_as` is the path to name in messages. A file that cannot be read or parsed gives no source. An empty file
-    is an empty mapping.
+    A file that cannot be read or parsed gives no source. An empty file is an empty mapping.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         fix = "run `imgbuild init DIR` for a site that has every file" if not path.exists() else None
-        return None, [Fault(place=Place(path=shown_as), what=f"cannot be read: {error.strerror}", fix=fix)]
+        return None, [Fault(place=Place(path=path), what=f"cannot be read: {error.strerror}", fix=fix)]
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode("utf-8", errors="replace")
-        return None, [Fault(place=_end_of(before, shown_as), what="is not UTF-8 text", fix="save it as UTF-8")]
+        return None, [Fault(place=_end_of(before, path), what="is not UTF-8 text", fix="save it as UTF-8")]
     if control := _CONTROL.search(text):
         what = f"the control character U+{ord(control[0]):04X} is not allowed"
-        return None, [Fault(place=_end_of(text[: control.start()], shown_as), what=what, fix="remove it")]
+        return None, [Fault(place=_end_of(text[: control.start()], path), what=what, fix="remove it")]
     try:
-        if refused := list(_refused_parts(text, shown_as)):
+        if refused := list(_refused_parts(text, path)):
             return None, refused
         root = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
-        return None, [_syntax_fault(text, shown_as, error)]
-    reader = _Reader(shown_as)
+        return None, [_syntax_fault(text, path, error)]
+    reader = _Reader(path)
     value = None if root is None else reader.value_of(root, ())
     value = {} if value is None else value
-    return Source(path=shown_as, value=value, places=reader.places, key_places=reader.key_places), reader.faults
+    return Source(path=path, value=value, places=reader.places, key_places=reader.key_places), reader.faults
 
 
 def printable(text: str) -> str:

@@ -1,0 +1,28 @@
+"""`imgbuild clean`: frees what earlier builds take up."""
+
+from typing import Annotated
+
+import typer
+
+from imagebuilder.cli.bench import say
+from imagebuilder.cli.settings import Settings
+from imagebuilder.image.store import Store
+
+
+def clean(
+    ctx: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be removed.")] = False,
+) -> None:
+    """Remove from the store every build that is not the current one, and the bases that no current image needs.
+
+    A build that a machine has run on, and that was then built anew, stays: what the machine wrote is in it.
+    """
+    settings: Settings = ctx.obj
+    store = Store(root=settings.store)
+    homes = [*store.root.glob("images/*/*"), *store.root.glob("bases")]
+    with store.locked(homes, on_wait=lambda home: say(settings, f"wait for the build of {home.name}")):
+        for directory in store.superseded():
+            size = sum(file.stat().st_blocks for file in directory.iterdir()) * 512
+            typer.echo(f"{'would remove' if dry_run else 'removed'} {directory} ({size / (1 << 20):.1f} MiB)")
+            if not dry_run:
+                store.remove(directory)
