@@ -227,9 +227,7 @@ def test_the_newest_kernel_with_modules_comes_first(tmp_path: Path, monkeypatch:
     assert kernels == [newer, older]
 
 
-def test_the_kernel_of_a_ready_made_appliance_comes_before_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_kernel_of_a_ready_made_appliance_comes_before_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kernel").touch()
     monkeypatch.setenv("LIBGUESTFS_PATH", f"/nowhere:{tmp_path}")
     monkeypatch.setenv("SUPERMIN_KERNEL", "/boot/mine")

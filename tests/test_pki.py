@@ -82,9 +82,7 @@ def test_openssl_accepts_a_certificate_for_its_own_purpose_only(
 ) -> None:
     certificate, at = pki / f"issued/{name}-1.crt", str(int(NOW.timestamp()))
 
-    said = openssl(
-        "verify", "-x509_strict", "-attime", at, "-CAfile", pki / "ca.crt", "-purpose", purpose, certificate
-    )
+    said = openssl("verify", "-x509_strict", "-attime", at, "-CAfile", pki / "ca.crt", "-purpose", purpose, certificate)
 
     assert verdict in said
 
@@ -130,9 +128,7 @@ def test_openssl_refuses_a_revoked_certificate_by_the_new_list(authority: Author
 
 
 @needs_openssl
-def test_a_revocation_list_is_numbered_backdated_and_lasts_as_long_as_the_ca(
-    authority: Authority, pki: Path
-) -> None:
+def test_a_revocation_list_is_numbered_backdated_and_lasts_as_long_as_the_ca(authority: Authority, pki: Path) -> None:
     authority.revoke("worker", now=NOW)
 
     text = " ".join(openssl("crl", "-in", pki / "crl.pem", "-CAfile", pki / "ca.crt", "-noout", "-text").split())
@@ -327,9 +323,7 @@ def test_a_revocation_is_kept_by_the_next_one(authority: Authority) -> None:
 
 
 @pytest.mark.parametrize("which", ["all", "superseded"])
-def test_revoking_what_is_revoked_says_so_and_makes_no_new_list(
-    authority: Authority, pki: Path, which: str
-) -> None:
+def test_revoking_what_is_revoked_says_so_and_makes_no_new_list(authority: Authority, pki: Path, which: str) -> None:
     authority.revoke("worker", now=NOW)
     before = snapshot(pki)
 
@@ -428,9 +422,7 @@ def test_credentials_do_not_print_their_keys(authority: Authority) -> None:
 def test_a_key_that_others_may_read_is_refused(authority: Authority, pki: Path, file: str, mode: int) -> None:
     (pki / file).chmod(mode)
 
-    with pytest.raises(
-        HostError, match=rf"{file}: others may read this secret \(mode 0{mode:o}\)\n  fix: chmod 600"
-    ):
+    with pytest.raises(HostError, match=rf"{file}: others may read this secret \(mode 0{mode:o}\)\n  fix: chmod 600"):
         authority.vpn_credentials("worker")
 
 
@@ -493,9 +485,7 @@ def test_a_certificate_for_the_other_end_is_refused(pki: Path) -> None:
 def test_a_missing_file_is_named_with_its_fix(authority: Authority, pki: Path, file: str) -> None:
     (pki / file).unlink()
 
-    with pytest.raises(
-        HostError, match=rf"{re.escape(file)}: is missing\n  fix: (restore|imgbuild pki renew worker)"
-    ):
+    with pytest.raises(HostError, match=rf"{re.escape(file)}: is missing\n  fix: (restore|imgbuild pki renew worker)"):
         authority.vpn_credentials("worker")
 
 
@@ -576,9 +566,7 @@ def test_a_passphrase_is_the_first_line_of_its_file(tmp_path: Path, text: str) -
         ("right\n", 0o644, "others may read this secret.*\n  fix: chmod 600"),
     ],
 )
-def test_a_passphrase_file_that_protects_nothing_is_refused(
-    tmp_path: Path, text: str, mode: int, message: str
-) -> None:
+def test_a_passphrase_file_that_protects_nothing_is_refused(tmp_path: Path, text: str, mode: int, message: str) -> None:
     file = tmp_path / "passphrase"
     file.write_text(text)
     file.chmod(mode)

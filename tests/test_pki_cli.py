@@ -98,9 +98,7 @@ def test_status_is_one_json_object(site: Path) -> None:
     assert len(shown["troubles"]) == 2
 
 
-def test_the_passphrase_comes_from_a_file_named_in_the_environment(
-    site: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_passphrase_comes_from_a_file_named_in_the_environment(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = site / "passphrase"
     file.write_text("right\n")
     file.chmod(0o600)

@@ -83,9 +83,7 @@ def handshake(directory: Path, server: VpnCredentials, client: VpnCredentials) -
     port = free_port()
     with ExitStack() as ends:
         listening = ends.enter_context(
-            openvpn(
-                directory / "server", server, f"--tls-server --dh none --local 127.0.0.1 --lport {port}", "client"
-            )
+            openvpn(directory / "server", server, f"--tls-server --dh none --local 127.0.0.1 --lport {port}", "client")
         )
         connecting = ends.enter_context(
             openvpn(directory / "client", client, f"--tls-client --nobind --remote 127.0.0.1 {port}", "server")

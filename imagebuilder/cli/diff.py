@@ -33,13 +33,7 @@ from imagebuilder.plan.listing import Entry, Kind
 
 _DIFFERENT = 1
 
-_Image = Annotated[
-    str,
-    typer.Argument(
-        metavar="IMAGE",
-        help="A role or name in the store; one build of it as NAME@KEY; or an image file, raw or qcow2.",
-    ),
-]
+_IMAGE_HELP = "A role or name in the store; one build of it as NAME@KEY; or an image file, raw or qcow2."
 
 
 class DiffError(ImgbuildError):
@@ -50,11 +44,11 @@ class DiffError(ImgbuildError):
 
 def diff(  # noqa: PLR0913 - one parameter an option
     ctx: typer.Context,
-    a: _Image,
-    b: _Image,
+    a: Annotated[str, typer.Argument(metavar="A", help=_IMAGE_HELP)],
+    b: Annotated[str, typer.Argument(metavar="B", help=_IMAGE_HELP)],
     paths: Annotated[
         list[PurePosixPath] | None,
-        typer.Argument(metavar="[PATH]…", help="Compare only these paths in the images, and what is below them."),
+        typer.Argument(metavar="PATH", help="Compare only these paths in the images, and what is below them."),
     ] = None,
     *,
     unified: Annotated[

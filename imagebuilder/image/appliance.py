@@ -188,6 +188,10 @@ class FileSystem:
     def _call(self, operation: Callable[[Any], T]) -> T:
         try:
             return operation(self._handle)
+        except UnicodeError as error:
+            raise BuildError(
+                "holds a name that is not UTF-8, which libguestfs cannot read", where=self._where
+            ) from error
         except RuntimeError as error:
             raise BuildError(str(error), where=self._where) from error
 

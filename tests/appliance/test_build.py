@@ -1,5 +1,7 @@
 """The build itself, on a small image of the user's own; everything here shares one site and one store."""
 
+import csv
+import io
 import json
 from pathlib import Path
 
@@ -9,6 +11,9 @@ from imagebuilder.programs import run_program
 from tests.command import imgbuild
 
 pytestmark = pytest.mark.appliance
+
+# Works everywhere, if slowly: these tests are about what is in the images.
+EMULATION = {"LIBGUESTFS_BACKEND": "direct", "LIBGUESTFS_BACKEND_SETTINGS": "force_tcg"}
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +30,8 @@ def disk_of(site: Path, name: str) -> Path:
 def guestfish(disk: Path, *commands: str) -> list[str]:
     """The output of guestfish commands, a list of lines, on a disk that it cannot change."""
     words = [word for command in commands for word in (":", *command.split())][1:]
-    environment = {"LIBGUESTFS_BACKEND": "direct", "LIBGUESTFS_BACKEND_SETTINGS": "force_tcg"}
     argv: list[str | Path] = ["guestfish", "--ro", "--format=qcow2", "-a", disk, "-m", "/dev/sda", *words]
-    return run_program(argv, environment=environment, timeout_s=300).splitlines()
+    return run_program(argv, environment=EMULATION, timeout_s=300).splitlines()
 
 
 def test_every_image_is_listed_with_its_base_and_artifacts(built: Path) -> None:
@@ -56,6 +60,28 @@ def test_guestfish_finds_what_was_planned(built: Path) -> None:
     assert lines[0] == "oneserver"
     assert "st_mode: 33152" in lines  # a regular file, 0600
     assert lines[-4:] == ["/usr/lib/systemd/system/nftables.service", "false", "false", "0"]
+
+
+def test_virt_diff_and_diff_name_the_same_paths_between_node_and_worker(built: Path) -> None:
+    node, worker = disk_of(built, "local01"), disk_of(built, "worker")
+
+    own = json.loads(imgbuild(built, "diff", "node", "worker", "--json").out)
+    one_way, other_way = virt_diff(node, worker), virt_diff(worker, node)
+
+    paths = {row[6] if row[0] == "-" else row[5] for row in one_way ^ other_way}
+    assert len(paths) > 10
+    assert {row["path"] for row in own["differences"]} == paths
+
+
+def virt_diff(one: Path, two: Path) -> set[tuple[str, ...]]:
+    """What virt-diff finds in `one` that is not the same in `two`, in whatever respect, inode numbers included.
+
+    A file that was rewritten with the same content and mode is among it, and also if the images change places.
+    """
+    words = ["--checksum=sha256", "--uids", "--csv", "--format=qcow2", "-a", str(one), "-A", str(two)]
+    output = run_program(["virt-diff", *words], environment=EMULATION, timeout_s=900)
+    rows = {tuple(row) for row in csv.reader(io.StringIO(output)) if row}
+    return {row[1:] for row in rows if row[0] == "=" or (row[0] == "-" and ("+", *row[1:]) not in rows)}
 
 
 def test_nothing_changed_costs_no_appliance(built: Path) -> None:
