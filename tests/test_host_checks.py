@@ -179,8 +179,15 @@ def test_a_program_that_does_not_start_is_failed(programs: Path) -> None:
     assert "libfdisk.so.1" in checks["sfdisk"].found
 
 
-def test_root_needs_no_user_namespace() -> None:
-    assert check_user_namespaces(0).found == "not needed by root"
+def test_root_needs_no_user_namespace_but_mounts_of_its_own(programs: Path) -> None:
+    install(programs, "unshare", "exit 0")
+    allowed = check_user_namespaces(0)
+    install(programs, "unshare", "echo 'unshare: Operation not permitted' >&2; exit 1")
+    refused = check_user_namespaces(0)
+
+    assert (allowed.state, refused.state) == ("ok", "failed")
+    assert "Operation not permitted" in refused.found
+    assert "CAP_SYS_ADMIN" in str(refused.fix)
 
 
 def test_a_kernel_that_refuses_user_namespaces_comes_with_the_switch(programs: Path) -> None:

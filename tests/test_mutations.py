@@ -126,7 +126,7 @@ def test_a_mutated_recipe_is_refused_with_a_position_and_nothing_is_touched(file
 
 
 @pytest.mark.parametrize("verb", [["validate"], ["build"], ["plan", "node"], ["why", "node"]], ids=" ".join)
-@pytest.mark.parametrize("file", CASES[::40], ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", CASES[::75], ids=lambda file: file.stem)
 def test_every_verb_that_reads_recipes_refuses_them_alike(
     file: Path, verb: list[str], site: Path, command: Callable[..., object], capsys: pytest.CaptureFixture[str]
 ) -> None:

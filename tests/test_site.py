@@ -276,7 +276,7 @@ def faults_or_none(directory: Path) -> RecipeError | None:
     return None
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(texts=damaged_recipes())
 def test_a_damaged_recipe_is_valid_or_has_faults_at_lines_that_exist(scratch: Path, texts: dict[str, str]) -> None:
     for name, text in texts.items():

@@ -28,15 +28,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="""From one description of a hybrid cluster, the disk images of its server, Xen nodes and EC2 workers.
 
-    imgbuild init DIR            make a site: recipes to start from
-
-    imgbuild -C DIR validate     check them, without touching anything
-
-    imgbuild -C DIR plan node    see what would be written into the node's image
-
-    imgbuild -C DIR build        make all images; what has not changed costs nothing
-
-    imgbuild -C DIR diff node worker
+* `imgbuild init DIR` makes a site: recipes to start from.
+* `imgbuild -C DIR validate` checks them, without touching anything.
+* `imgbuild -C DIR plan node` shows what would be written into the node's image.
+* `imgbuild -C DIR build` makes all images; what has not changed costs nothing.
+* `imgbuild -C DIR diff node worker` shows what two images differ in.
 
 Exit codes: 0 done, or the same · 1 different, or a check failed · 2 wrong usage · 3 recipes invalid ·
 4 this machine lacks something (see `imgbuild doctor`) · 5 build failed, nothing published ·

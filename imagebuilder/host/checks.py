@@ -190,10 +190,10 @@ def check_programs() -> Iterator[HostCheck]:
 
 
 def check_user_namespaces(user_id: int) -> HostCheck:
-    """Whether mmdebstrap can make a tree with many owners without root: one name space, 65536 ids in it."""
-    name = "user namespaces"
+    """Whether mmdebstrap can make a tree with many owners: as root with mounts of its own, else with 65536 ids."""
+    name = "namespaces"
     if user_id == 0:
-        return HostCheck(name=name, state="ok", found="not needed by root")
+        return _try_namespaces_of_root(name)
     try:
         run_program(["newuidmap", "--help"], timeout_s=_MOMENT_S)
     except HostError as error:
@@ -222,6 +222,15 @@ def check_space(directories: list[Path]) -> Iterator[HostCheck]:
             state: State = "warning" if free >= _SPACE_NEEDED else "failed"
             fix = "a first build wants 3 GiB: imgbuild clean, or --store DIR, or TMPDIR on a larger disk"
             yield HostCheck(name="disk", state=state, found=found, fix=fix)
+
+
+def _try_namespaces_of_root(name: str) -> HostCheck:
+    try:
+        run_program(["unshare", "--mount", "--pid", "--fork", "true"], timeout_s=_MOMENT_S)
+    except BuildError as error:
+        fix = "run outside any container or chroot, or in a container that has CAP_SYS_ADMIN"
+        return HostCheck(name=name, state="failed", found=f"root gets none: {error.what}", fix=fix)
+    return HostCheck(name=name, state="ok", found="root has what mmdebstrap needs")
 
 
 def _try_user_namespaces(name: str) -> HostCheck:

@@ -137,7 +137,7 @@ def read_overlay(directory: Path) -> tuple[Overlay, list[Fault]]:
 
 
 def _recipe_faults(recipe: OverlayRecipe, source: Source, files: Iterable[OverlayFile]) -> Iterator[Fault]:
-    own = [*(file.path for file in files if file.link_target is None), *map(PurePosixPath, recipe.directories)]
+    own = {file.path for file in files if file.link_target is None} | set(map(PurePosixPath, recipe.directories))
     known = {pattern for path in own for pattern in _patterns_for(path)}
     for section, table in (("modes", recipe.modes), ("owners", recipe.owners)):
         for path in table:

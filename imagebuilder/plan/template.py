@@ -10,6 +10,7 @@ import jinja2.meta
 
 from imagebuilder.errors import Fault, Place
 from imagebuilder.recipe.model import Strict, nearest
+from imagebuilder.recipe.source import printable
 
 
 class _NoValue(jinja2.StrictUndefined):
@@ -77,7 +78,7 @@ def render_template(content: bytes, path: Path, variables: Mapping[str, object])
     except jinja2.TemplateSyntaxError as error:
         place = _place(path, text, error.lineno, *_quoted_in(str(error.message)))
         fix = "write {{ value }}, {% if … %} … {% endif %} or {% for … in … %} … {% endfor %}"
-        return b"", [Fault(place=place, what=f"is no valid template: {error.message}", fix=fix)]
+        return b"", [Fault(place=place, what=f"is no valid template: {printable(str(error.message))}", fix=fix)]
     except _EXPRESSION_ERRORS as error:
         faults = list(_missing_variables(path, text, variables))
         if isinstance(error, jinja2.UndefinedError) and error.message is not None and "\n" in error.message:
@@ -86,7 +87,7 @@ def render_template(content: bytes, path: Path, variables: Mapping[str, object])
             faults.append(Fault(place=place, what=what, fix=fix))
         elif not faults:
             place = _place(path, text, _template_line(error), *_quoted_in(str(error)))
-            faults.append(Fault(place=place, what=f"cannot be filled in: {error}"))
+            faults.append(Fault(place=place, what=f"cannot be filled in: {printable(str(error))}"))
         return b"", faults
 
 
