@@ -1,5 +1,6 @@
 """The command line: the only place that prints and that chooses exit codes."""
 
+import errno
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from rich.text import Text
 from imagebuilder import __version__
 from imagebuilder.cli import build, clean, diff, doctor, images, pki, plan, recipes
 from imagebuilder.cli.settings import Settings
-from imagebuilder.errors import ImgbuildError
+from imagebuilder.errors import HostError, ImgbuildError
 from imagebuilder.pki import DEFAULT_DIRECTORY
 
 _INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
@@ -144,9 +145,15 @@ def main() -> NoReturn:
     except ImgbuildError as error:
         code = _fail(str(error), error.exit_code)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        code = _fail(f"{where}{error.strerror or error}", 4)
+        code = _fail(str(_host_error(error)), HostError.exit_code)
     sys.exit(code)
+
+
+def _host_error(error: OSError) -> HostError:
+    if error.errno == errno.ENOSPC:
+        fix = "make room, or choose another store with --store or IMGBUILD_STORE"
+        return HostError("the disk is full", where=error.filename, fix=fix)
+    return HostError(error.strerror or str(error), where=error.filename)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

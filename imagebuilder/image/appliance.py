@@ -334,6 +334,7 @@ def _configure(
     guestfs: Any, handle: Any, environment: Mapping[str, str], write: Callable[[str], object], *, verbose: bool
 ) -> None:
     handle.set_verbose(verbose)
+    handle.set_pgroup(True)  # a Ctrl-C on the terminal is for us, who then close the appliance
     handle.set_backend(environment.get("LIBGUESTFS_BACKEND", "direct"))
     if settings := environment.get("LIBGUESTFS_BACKEND_SETTINGS"):
         handle.set_backend_settings(settings.split(":"))
@@ -356,10 +357,35 @@ def _add_disks(handle: Any, disks: Sequence[Disk]) -> None:
 
 def _launch(handle: Any, log: Path) -> None:
     try:
-        handle.launch()
+        with _interrupts_deferred():
+            handle.launch()
     except RuntimeError as error:
         fix = f"run `imgbuild doctor`, and read {log}"
         raise HostError(f"libguestfs's appliance does not start: {error}", fix=fix) from error
+
+
+@contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back while the block runs, and act on them after it.
+
+    While the appliance starts, libguestfs calls back into Python with its messages. Python would deliver a signal
+    there, and libguestfs drops whatever a callback raises, an interrupt too.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are delivered to the main thread only
+        return
+    pending: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: pending.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if pending:
+            signal.raise_signal(pending[0])
 
 
 @contextmanager

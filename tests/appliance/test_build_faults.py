@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -128,7 +129,8 @@ def test_a_full_disk_is_said_before_anything_is_copied(site: Path, small_file_sy
     store = small_file_system / "store"
     first = imgbuild(site, "build", "node", store=store)
     change_a_value(site, 2000)
-    (small_file_system / "other").write_bytes(b"\0" * (190 << 20))
+    free = shutil.disk_usage(small_file_system).free
+    (small_file_system / "other").write_bytes(b"\0" * (free - (20 << 20)))
 
     outcome = imgbuild(site, "build", "node", store=store)
 
@@ -152,7 +154,8 @@ def test_a_disk_that_fills_up_during_the_build_ends_it(site: Path, small_file_sy
     _, said = build.communicate(timeout=120)
 
     assert first.code == 0, first.err
-    assert (build.returncode, "the disk is full" in said) == (4, True)
+    assert build.returncode == 4
+    assert "the disk is full" in said
     assert len(list(store.glob("images/node/local01/current/disk.qcow2"))) == 1
     assert wait_until_gone(store, limit_s=20) == []
 
