@@ -183,13 +183,16 @@ def test_the_first_address_on_the_vpn_is_kept_and_nothing_restarted(worker: Root
     assert (address_of(worker), asked_of(worker)) == ("10.1.1.100\n", "")
 
 
-def test_the_same_address_again_changes_nothing(worker: Root) -> None:
+def test_after_a_restart_of_the_tunnel_grid_engine_looks_at_its_jobs(worker: Root) -> None:
     worker.run(VPN_UP, ifconfig_local="10.1.1.100")
 
     done = worker.run(VPN_UP, ifconfig_local="10.1.1.100")
 
     assert done.returncode == 0
-    assert (address_of(worker), asked_of(worker)) == ("10.1.1.100\n", "")
+    assert (address_of(worker), asked_of(worker)) == (
+        "10.1.1.100\n",
+        "--no-block try-restart gridengine-exec.service\n",
+    )
 
 
 def test_another_address_makes_the_worker_join_anew(worker: Root) -> None:

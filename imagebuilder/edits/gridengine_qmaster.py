@@ -89,7 +89,7 @@ def _bootstrap() -> str:
 
 
 def _queue(grid: GridEngine) -> str:
-    """The cluster queue, queue_conf(5), with every attribute: qmaster refuses a file that lacks one."""
+    """The cluster queue, queue_conf(5), with every attribute: one that the file lacks would be NONE."""
     attributes = {
         "qname": grid.queue,
         "hostlist": "@allhosts",

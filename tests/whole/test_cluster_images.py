@@ -124,7 +124,7 @@ def test_the_server_serves_nis_and_nfs_to_the_private_network_only(server: Tree)
     assert "0.0.0.0" not in server["/etc/ypserv.securenets"].text.replace("255.0.0.0", "")
     assert server["/etc/exports"].text == (
         "/home\t10.1.1.0/24(rw,sync,no_subtree_check,root_squash)\n"
-        "/var/lib/gridengine/default\t10.1.1.0/24(rw,sync,no_subtree_check,root_squash)\n"
+        "/var/lib/gridengine/default\t10.1.1.0/24(ro,sync,no_subtree_check,root_squash)\n"
     )
 
 
