@@ -48,7 +48,8 @@ def init(
                 ignore.write_text("/.imgbuild/\n/secrets/\n", encoding="utf-8")
         except OSError as error:
             raise UsageError(f"cannot be made: {error.strerror}", where=error.filename) from error
-    say(settings, f"made a site in {directory}; next: imgbuild -C {directory} validate")
+    made = "would make" if dry_run else "made"
+    say(settings, f"{made} a site in {directory}; next: imgbuild -C {directory} validate")
 
 
 def validate(ctx: typer.Context, json_output: _JsonOutput = False) -> None:
