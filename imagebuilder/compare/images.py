@@ -31,8 +31,9 @@ from imagebuilder.compare.difference import (
 )
 from imagebuilder.compare.sides import Side
 from imagebuilder.errors import BuildError, UsageError
-from imagebuilder.image.appliance import Appliance, Disk, FileSystem, open_appliance
+from imagebuilder.image.appliance import Appliance, Disk, open_appliance
 from imagebuilder.image.bases import Bench
+from imagebuilder.image.file_system import FileSystem
 from imagebuilder.image.store import Image
 from imagebuilder.plan.listing import Entry, Kind, Listing, parents
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.errors import BuildError
-from imagebuilder.image.appliance import Disk, DiskFormat, FileSystem, open_appliance
+from imagebuilder.image.appliance import Disk, DiskFormat, open_appliance
 from imagebuilder.image.bootstrap import SOURCE_DATE_EPOCH
+from imagebuilder.image.file_system import FileSystem
 from imagebuilder.plan.changes import MakeDirectory, MakeLink, RemovePath, WriteFile
 from imagebuilder.plan.plan import Plan
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from imagebuilder.errors import BuildError
-from imagebuilder.image.appliance import Disk, DiskFormat, FileSystem, Inspection, open_appliance
+from imagebuilder.image.appliance import Disk, DiskFormat, Inspection, open_appliance
 from imagebuilder.image.bootstrap import BaseDescription, bootstrap, recipe_key, sweep
+from imagebuilder.image.file_system import FileSystem
 from imagebuilder.image.qemu_img import copy_flat, format_of
 from imagebuilder.image.store import LISTING, TARGET, Store, StoredBase, disk_name, make_directory
 from imagebuilder.plan.listing import Kind, Listing
