@@ -1,10 +1,11 @@
 """What an edit is: one subject of configuration, as options in a recipe and intents for a plan."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import ClassVar
 
-from imagebuilder.plan.changes import Intent
+from imagebuilder.plan.changes import Intent, WriteFile
 from imagebuilder.recipe.cluster import Cluster, Host
 from imagebuilder.recipe.model import Strict
 from imagebuilder.recipe.source import Keys
@@ -20,6 +21,13 @@ class VpnCredentials:
     key: Secret
     tls_crypt: Secret
     crl: str
+
+    def files(self, directory: PurePosixPath, name: str) -> Iterator[WriteFile]:
+        """What OpenVPN reads of them, in `directory`; certificate and key are called `name`."""
+        yield WriteFile(path=directory / "ca.crt", content=self.ca.encode())
+        yield WriteFile(path=directory / f"{name}.crt", content=self.certificate.encode())
+        yield WriteFile(path=directory / f"{name}.key", content=self.key, mode=0o600)
+        yield WriteFile(path=directory / "tls-crypt.key", content=self.tls_crypt, mode=0o600)
 
 
 @dataclass(frozen=True, kw_only=True)

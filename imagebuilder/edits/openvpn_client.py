@@ -30,10 +30,5 @@ class OpenvpnClient(Edit):
         }
 
     def intents(self, machine: Machine) -> Iterator[WriteFile]:
-        if machine.credentials is None:
-            return
-        own = machine.credentials
-        yield WriteFile(path=_DIRECTORY / "ca.crt", content=own.ca.encode())
-        yield WriteFile(path=_DIRECTORY / "client.crt", content=own.certificate.encode())
-        yield WriteFile(path=_DIRECTORY / "client.key", content=own.key, mode=0o600)
-        yield WriteFile(path=_DIRECTORY / "tls-crypt.key", content=own.tls_crypt, mode=0o600)
+        if machine.credentials is not None:
+            yield from machine.credentials.files(_DIRECTORY, "client")

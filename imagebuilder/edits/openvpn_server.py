@@ -37,11 +37,6 @@ class OpenvpnServer(Edit):
         }
 
     def intents(self, machine: Machine) -> Iterator[WriteFile]:
-        if machine.credentials is None:
-            return
-        own = machine.credentials
-        yield WriteFile(path=_DIRECTORY / "ca.crt", content=own.ca.encode())
-        yield WriteFile(path=_DIRECTORY / "server.crt", content=own.certificate.encode())
-        yield WriteFile(path=_DIRECTORY / "server.key", content=own.key, mode=0o600)
-        yield WriteFile(path=_DIRECTORY / "tls-crypt.key", content=own.tls_crypt, mode=0o600)
-        yield WriteFile(path=_DIRECTORY / "crl.pem", content=own.crl.encode())
+        if machine.credentials is not None:
+            yield from machine.credentials.files(_DIRECTORY, "server")
+            yield WriteFile(path=_DIRECTORY / "crl.pem", content=machine.credentials.crl.encode())
