@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from imagebuilder.programs import run_program
+from tests.appliance.conftest import make_site
 from tests.command import imgbuild
 
 pytestmark = pytest.mark.appliance
@@ -27,10 +28,10 @@ def disk_of(site: Path, name: str) -> Path:
     return Path(json.loads(imgbuild(site, "show", name, "--json").out)["path"])
 
 
-def guestfish(disk: Path, *commands: str) -> list[str]:
+def guestfish(disk: Path, *commands: str, device: str = "/dev/sda") -> list[str]:
     """The output of guestfish commands, a list of lines, on a disk that it cannot change."""
     words = [word for command in commands for word in (":", *command.split())][1:]
-    argv: list[str | Path] = ["guestfish", "--ro", "--format=qcow2", "-a", disk, "-m", "/dev/sda", *words]
+    argv: list[str | Path] = ["guestfish", "--ro", "--format=qcow2", "-a", disk, "-m", device, *words]
     return run_program(argv, environment=EMULATION, timeout_s=300).splitlines()
 
 
@@ -123,6 +124,26 @@ def test_a_raw_image_is_a_full_copy_with_holes(built: Path) -> None:
     assert outcome.code == 0, outcome.err
     assert disk.stat().st_size == 48 << 20
     assert disk.stat().st_blocks * 512 < 24 << 20
+
+
+def test_a_base_may_be_partitioned_and_qcow2(small_base: Path, tmp_path: Path) -> None:
+    site = make_site(tmp_path / "site", partitioned_qcow2(small_base, tmp_path))
+
+    outcome = imgbuild(site, "build", "node")
+
+    node = disk_of(site, "local01")
+    assert outcome.code == 0, outcome.err
+    assert guestfish(node, "cat /etc/hostname", device="/dev/sda1") == ["local01", ""]
+    assert '"backing-filename-format": "qcow2"' in run_program(["qemu-img", "info", "--output=json", node])
+
+
+def partitioned_qcow2(file_system: Path, directory: Path) -> Path:
+    """A qcow2 disk with one partition that holds `file_system`."""
+    raw, disk = directory / "disk.raw", directory / "disk.qcow2"
+    raw.write_bytes(b"\0" * (1 << 20) + file_system.read_bytes() + b"\0" * (1 << 20))
+    run_program(["sfdisk", "--quiet", raw], stdin=f"label: dos\n2048,{file_system.stat().st_size // 512},L\n".encode())
+    run_program(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, disk])
+    return disk
 
 
 def test_two_builds_of_the_same_inputs_are_the_same(built: Path) -> None:
