@@ -15,7 +15,7 @@ from imagebuilder.errors import Fault, Place, RecipeError
 from imagebuilder.plan.changes import DisableService, EnableService, Intent
 from imagebuilder.plan.overlay import Overlay, read_overlay
 from imagebuilder.recipe.address_plan import make_cluster
-from imagebuilder.recipe.cluster import Cluster, ClusterRecipe, Word, is_host_name
+from imagebuilder.recipe.cluster import Cluster, ClusterRecipe, Host, Word, is_host_name
 from imagebuilder.recipe.foundation import BaseRecipe, DebianBase, OwnBase
 from imagebuilder.recipe.model import Integer, Strict, nearest, refuse, validate_source
 from imagebuilder.recipe.source import Source, read_source
@@ -122,15 +122,23 @@ class Site:
         hosts = [(host.name, host.role, host) for host in self.cluster.hosts]
         shared = self.cluster.recipe.workers.role
         rows = [*hosts, (shared, shared, None)]
-        return tuple(
-            Machine(name=name, role=role, cluster=self.cluster, host=host, public_device=self._public_device(role))
-            for name, role, host in rows
-            if role in self.roles
+        return tuple(self._machine(name, role, host) for name, role, host in rows if role in self.roles)
+
+    def _machine(self, name: str, role: str, host: Host | None) -> Machine:
+        interfaces = self.roles[role].interfaces
+        return Machine(
+            name=name,
+            role=role,
+            cluster=self.cluster,
+            host=host,
+            public_device=interfaces.device_on("public") if interfaces else None,
+            bridge=interfaces.bridge if interfaces else None,
+            execution_hosts=self._hosts_with("gridengine_execd"),
         )
 
-    def _public_device(self, role: str) -> str | None:
-        interfaces = self.roles[role].interfaces
-        return interfaces.device_on("public") if interfaces else None
+    def _hosts_with(self, edit: str) -> tuple[str, ...]:
+        hosts = (host for host in self.cluster.hosts if host.role in self.roles)
+        return tuple(sorted(host.name for host in hosts if edit in self.roles[host.role].edits))
 
     def base_of(self, machine: Machine) -> BaseRecipe:
         """The base that the machine's image is made from."""

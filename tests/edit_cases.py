@@ -4,6 +4,7 @@
     cluster: {…}            laid over `cases/cluster.yaml`; null takes a key away
     options: {…}            the edit's options
     beside: {…}             further edits of the role, with their options
+    context: {…}            likewise, but what they change is left out
     credentials: none       the VPN's keys do not exist yet
     base: {/etc/fstab: …}   files of the base in place of Debian's, as text or {link: target}; null takes one away
     directories: […]        further directories of the base
@@ -32,6 +33,7 @@ from tests.machines import CREDENTIALS, PROJECT, TESTS, debian, described, machi
 
 CASES = TESTS / "cases"
 ROLES = ("server", "node", "worker")
+_OTHER_ROLES: Mapping[str, Mapping[str, object]] = {"server": {}, "node": {"gridengine_execd": {}}, "worker": {}}
 ROLE_OF_MACHINE = {"oneserver": "server", "worker": "worker"}
 
 
@@ -45,6 +47,7 @@ class Case(BaseModel):
     cluster: dict[str, object] = {}
     options: dict[str, object] | None = None
     beside: dict[str, object] = {}
+    context: dict[str, object] = {}
     credentials: str = ""
     base: dict[str, str | dict[str, str] | None] = {}
     directories: list[str] = []
@@ -76,7 +79,7 @@ def _plan(case: Case, directory: Path) -> dict[str, dict[str, str]]:
     (recipes / "cluster.yaml").write_text(json.dumps(cluster, indent=1), encoding="utf-8")
     own_role = ROLE_OF_MACHINE.get(case.machine, "node")
     for role in ROLES:
-        recipe = {"edits": edits if role == own_role else {}}
+        recipe = {"edits": {**edits, **case.context} if role == own_role else _OTHER_ROLES[role]}
         (recipes / f"{role}.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     site = load_site(directory)
     machine = machine_of(site, case.machine, None if case.credentials == "none" else CREDENTIALS)

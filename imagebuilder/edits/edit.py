@@ -44,6 +44,10 @@ class Machine:
     host: Host | None
     public_device: str | None = None
     """The interface on the public network, if the machine has one."""
+    bridge: str | None = None
+    """The bridge that joins the private network and the VPN, if the machine has one."""
+    execution_hosts: tuple[str, ...] = ()
+    """The hosts of the cluster that run jobs, workers left out."""
     credentials: VpnCredentials | None = None
 
 

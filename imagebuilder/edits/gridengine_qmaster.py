@@ -31,14 +31,14 @@ class GridengineQmaster(Edit):
     )
 
     def variables(self, machine: Machine) -> Mapping[str, object]:
-        nodes = sorted(host.name for host in machine.cluster.nodes)
-        return {"cell": machine.cluster.recipe.grid_engine.cell, "exec_hosts": nodes}
+        return {"cell": machine.cluster.recipe.grid_engine.cell, "exec_hosts": machine.execution_hosts}
 
     def intents(self, machine: Machine) -> Iterator[Intent]:
         cluster = machine.cluster
         grid = cluster.recipe.grid_engine
         server = cluster.server.name
         nodes = sorted(host.name for host in cluster.nodes)
+        executing = list(machine.execution_hosts)
         common = PurePosixPath(cluster.cell_directory) / "common"
         for directory in (common.parent, common, _SPOOL, _SPOOL / "cqueues", _SPOOL / "qinstances"):
             yield _directory(directory)
@@ -47,10 +47,10 @@ class GridengineQmaster(Edit):
         # An execution daemon may register only from an administrative host, and any worker may come.
         yield from _hosts("admin_hosts", [server, *nodes, *cluster.workers])
         yield from _hosts("submit_hosts", [server, *nodes])
-        yield from _hosts("exec_hosts", nodes)
+        yield from _hosts("exec_hosts", executing)
         yield _file(_SPOOL / "cqueues" / grid.queue, _queue(grid))
         yield _directory(_SPOOL / "qinstances" / grid.queue)
-        for node in nodes:
+        for node in executing:
             yield _file(_SPOOL / "qinstances" / grid.queue / node, f"qname {grid.queue}\nhostname {node}\n")
 
 

@@ -66,6 +66,11 @@ class Interfaces(Edit):
                 what = f"{device.bridge} would join the VPN to {name}, which has no static private address"
                 yield ("devices", name, "bridge"), what, "remove `bridge`"
 
+    @property
+    def bridge(self) -> str | None:
+        """The bridge that joins the private network and the VPN."""
+        return next((device.bridge for device in self.devices.values() if device.bridge), None)
+
     def device_on(self, network: str) -> str | None:
         """The interface with the machine's address on `network`."""
         for name in sorted(self.devices):

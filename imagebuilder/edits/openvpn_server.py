@@ -7,6 +7,7 @@ from typing import ClassVar
 from imagebuilder.edits.edit import Edit, Machine
 from imagebuilder.plan.changes import WriteFile
 from imagebuilder.recipe.cluster import pool_bounds
+from imagebuilder.recipe.source import Keys
 
 _DIRECTORY = PurePosixPath("/etc/openvpn/server")
 
@@ -35,6 +36,11 @@ class OpenvpnServer(Edit):
             "count": len(cluster.workers),
             "vpn": cluster.recipe.vpn,
         }
+
+    def faults(self, machine: Machine) -> Iterator[tuple[Keys, str, str]]:
+        if machine.bridge is None:
+            what = "the machine has no bridge by which the VPN could reach the private network"
+            yield (), what, "add `bridge: br0` to its interface on the private network"
 
     def intents(self, machine: Machine) -> Iterator[WriteFile]:
         if machine.credentials is not None:
