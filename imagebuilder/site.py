@@ -13,6 +13,7 @@ from imagebuilder.edits.edit import Edit, Machine, VpnCredentials
 from imagebuilder.edits.interfaces import Interfaces
 from imagebuilder.errors import Fault, Place, RecipeError
 from imagebuilder.plan.changes import DisableService, EnableService, Intent
+from imagebuilder.plan.check import Check, Instance
 from imagebuilder.plan.overlay import Overlay, read_overlay
 from imagebuilder.recipe.address_plan import make_cluster
 from imagebuilder.recipe.cluster import Cluster, ClusterRecipe, Host, Word, is_host_name
@@ -176,6 +177,15 @@ class Site:
             faults += found
         intents["unused edits"] = list(_unwanted(role))
         return intents, faults
+
+    def checks(self, machine: Machine, instance: Instance) -> dict[str, Check]:
+        """All that the edits of the machine's role prove on a running instance: by `EDIT.CHECK`, in order."""
+        role = self.roles[machine.role]
+        return {
+            f"{name}.{check.name}": check
+            for name, edit in sorted(role.edits.items())
+            for check in edit.checks(machine, instance)
+        }
 
     def with_credentials(self, machine: Machine, credentials: VpnCredentials | None) -> Machine:
         """The machine with what it proves itself with on the VPN."""

@@ -17,6 +17,7 @@ LAYERS = (
     {"site"},
     {"host", "image", "pki"},
     {"compare", "xen"},
+    {"rehearse"},
     {"cli"},
 )
 
@@ -25,6 +26,7 @@ OWNER_OF_LIBRARY = {
     "ClusterShell": "recipe.cluster",
     "cryptography": "pki",
     "guestfs": "image.appliance",
+    "qemu": "rehearse.qmp",
     "rich": "cli",
     "subprocess": "programs",
     "typer": "cli",
@@ -44,6 +46,7 @@ KNOW_EVERY_PROGRAM = {"programs", "host.checks"}
 PURE = (
     *("errors", "secret", "recipe", "plan", "edits", "xen"),
     *("compare.contents", "compare.difference", "pki.index", "pki.status"),
+    *("rehearse.outcome", "rehearse.page", "rehearse.topology"),
 )
 NOT_PURE = {
     *("asyncio", "fcntl", "getpass", "locale", "logging", "multiprocessing", "os", "platform", "random", "secrets"),

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import ClassVar
 
 from imagebuilder.plan.changes import Intent, WriteFile
+from imagebuilder.plan.check import Check, Instance, Scope, active_services
 from imagebuilder.recipe.cluster import Cluster, Host
 from imagebuilder.recipe.model import Strict
 from imagebuilder.recipe.source import Keys
@@ -66,6 +67,8 @@ class Edit(Strict):
     """Systemd units that start at boot where the edit is used."""
     unwanted_services: ClassVar[tuple[str, ...]] = ()
     """Units of the edit's packages that must not start at boot, used or not."""
+    services_need: ClassVar[Scope] = "machine"
+    """Whether the services come up on the machine alone, or once the rest of the cluster is there."""
 
     def variables(self, machine: Machine) -> Mapping[str, object]:
         """What the templates of the edit's overlay can refer to."""
@@ -80,3 +83,12 @@ class Edit(Strict):
         """Where the options do not fit this machine: the option's keys, what is wrong, and the fix."""
         del machine
         return ()
+
+    def checks(self, machine: Machine, instance: Instance) -> Iterable[Check]:
+        """What proves on a running `instance` of the machine's image that the edit has had its effect.
+
+        An edit with services proves at least that they run; one that yields checks of its own adds to these.
+        """
+        del machine, instance
+        if self.services:
+            yield active_services(self.services, needs=self.services_need)
