@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import ClassVar
 
 from imagebuilder.plan.changes import Intent, WriteFile
-from imagebuilder.plan.check import Check, Instance, Scope, active_services
+from imagebuilder.plan.check import Check, Instance, Scope, active_services, unfailed_services
 from imagebuilder.recipe.cluster import Cluster, Host
 from imagebuilder.recipe.model import Strict
 from imagebuilder.recipe.source import Keys
@@ -67,6 +67,8 @@ class Edit(Strict):
     """Systemd units that start at boot where the edit is used."""
     unwanted_services: ClassVar[tuple[str, ...]] = ()
     """Units of the edit's packages that must not start at boot, used or not."""
+    ending_services: ClassVar[tuple[str, ...]] = ()
+    """Those of `services` that end when they have done their work, and are not active from then on."""
     services_need: ClassVar[Scope] = "machine"
     """Whether the services come up on the machine alone, or once the rest of the cluster is there."""
 
@@ -90,5 +92,8 @@ class Edit(Strict):
         An edit with services proves at least that they run; one that yields checks of its own adds to these.
         """
         del machine, instance
-        if self.services:
-            yield active_services(self.services, needs=self.services_need)
+        lasting = [unit for unit in self.services if unit not in self.ending_services]
+        if lasting:
+            yield active_services(lasting, needs=self.services_need)
+        if self.ending_services:
+            yield unfailed_services(self.ending_services, needs=self.services_need)

@@ -1,7 +1,7 @@
 """What proves, on a running machine, that an edit has had its effect: a command and what it must print. Pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Literal
@@ -49,6 +49,13 @@ class Matches:
 
 Expectation = Prints | Matches
 
+
+def has_rows(rows: Iterable[Sequence[object]]) -> Matches:
+    """The expectation of a line for each row, wherever it stands: just these words, and blanks between them."""
+    blanks = r"\s+"
+    return Matches(patterns=tuple(f"^{blanks.join(re.escape(str(word)) for word in row)}\\s*$" for row in rows))
+
+
 Scope = Literal["machine", "cluster"]
 """What must run for a check: the machine alone, or the whole cluster."""
 
@@ -64,7 +71,7 @@ class Check:
     name: str
     """Lower case words with hyphens; together with the edit's name it is the check's."""
     proves: str
-    """What is so if the check passes, in one sentence."""
+    """What is so if the check passes, in one sentence without a full stop; best one that fits every machine."""
     command: tuple[str, ...]
     expects: Expectation
     needs: Scope = "machine"
@@ -78,6 +85,18 @@ def active_services(units: Sequence[str], *, needs: Scope = "machine", within_s:
         proves=f"{', '.join(units)}: started, and not failed",
         command=("systemctl", "is-active", *units),
         expects=Prints(text="\n".join("active" for _ in units)),
+        needs=needs,
+        within_s=within_s,
+    )
+
+
+def unfailed_services(units: Sequence[str], *, needs: Scope = "machine", within_s: float = 120) -> Check:
+    """The check of units that end when they have done their work: enabled, and not failed."""
+    return Check(
+        name="ended-services",
+        proves=f"{', '.join(units)}: not failed",
+        command=("systemctl", "show", "--property=Result,UnitFileState", *units),
+        expects=Prints(text="\n\n".join("Result=success\nUnitFileState=enabled" for _ in units)),
         needs=needs,
         within_s=within_s,
     )
