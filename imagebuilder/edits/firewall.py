@@ -1,9 +1,18 @@
 """What answers on the public side."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 from imagebuilder.edits.edit import Edit, Machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenPorts:
+    """The ports of a machine that answer on the public side; the ranges ascend and do not touch each other."""
+
+    udp: tuple[range, ...] = ()
+    tcp: tuple[range, ...] = ()
 
 
 class Firewall(Edit):
@@ -17,17 +26,35 @@ class Firewall(Edit):
     packages: ClassVar[tuple[str, ...]] = ("nftables",)
     services: ClassVar[tuple[str, ...]] = ("nftables.service",)
 
-    def variables(self, machine: Machine) -> Mapping[str, object]:
+    def open_ports(self, machine: Machine) -> OpenPorts:
+        """What answers on the machine's public side beside ping."""
         recipe = machine.cluster.recipe
-        udp_ports: list[int] = []
-        tcp_ports: list[str] = []
         if machine.host is None:
-            tcp_ports = [recipe.ec2.authorized_ports]
-        elif machine.host.name == recipe.server:
-            udp_ports, tcp_ports = [recipe.vpn.port], list(recipe.firewall.server_ports)
+            return OpenPorts(tcp=_ranges([recipe.ec2.authorized_ports]))
+        if machine.host.name == recipe.server:
+            return OpenPorts(udp=_ranges([str(recipe.vpn.port)]), tcp=_ranges(recipe.firewall.server_ports))
+        return OpenPorts()
+
+    def variables(self, machine: Machine) -> Mapping[str, object]:
+        ports = self.open_ports(machine)
         return {
             "public_device": machine.public_device,
             "private_subnet": machine.cluster.private.subnet,
-            "udp_ports": udp_ports,
-            "tcp_ports": tcp_ports,
+            "udp_ports": list(map(_as_text, ports.udp)),
+            "tcp_ports": list(map(_as_text, ports.tcp)),
         }
+
+
+def _ranges(ports: Iterable[str]) -> tuple[range, ...]:
+    """The ports in order, those that overlap or touch as one range, which is how nft(8) lists them."""
+    merged: list[range] = []
+    for first, last in sorted((int(part[0]), int(part[-1])) for part in (text.split("-") for text in ports)):
+        if merged and first <= merged[-1].stop:
+            merged[-1] = range(merged[-1].start, max(merged[-1].stop, last + 1))
+        else:
+            merged.append(range(first, last + 1))
+    return tuple(merged)
+
+
+def _as_text(ports: range) -> str:
+    return str(ports[0]) if len(ports) == 1 else f"{ports[0]}-{ports[-1]}"
