@@ -11,30 +11,60 @@
     expect: {/etc/fstab: …} every change of the plan
     expect_among: {…}       or only some of them
     error: …                or the message of the error
+    instance: alone         of the workers' image: the one that runs by itself; otherwise the first worker
+    checks: {name: {…}}     every check of the edit on the instance:
+      command: …            what runs, as one would type it
+      prints: …             what it must print,
+      matches: […]          or the patterns that must match
+      needs: cluster        if it needs more than the machine
+      passes: …             what it printed on a real machine,
+      fails: […]            and what it could print if things were otherwise
 
 A file that the edit's overlay has just so shows as `overlay`, without its text.
 """
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from imagebuilder.edits import all_edits
+from imagebuilder.edits.edit import Machine
 from imagebuilder.errors import ImgbuildError
 from imagebuilder.plan.changes import Change
+from imagebuilder.plan.check import Check, Instance, Matches, Prints, Scope
 from imagebuilder.plan.make_plan import make_plan
 from imagebuilder.plan.target import Target
-from imagebuilder.site import load_site
+from imagebuilder.site import Site, load_site
 from tests.machines import CREDENTIALS, PROJECT, TESTS, debian, described, machine_of
 
 CASES = TESTS / "cases"
 ROLES = ("server", "node", "worker")
 _OTHER_ROLES: Mapping[str, Mapping[str, object]] = {"server": {}, "node": {"gridengine_execd": {}}, "worker": {}}
 ROLE_OF_MACHINE = {"oneserver": "server", "worker": "worker"}
+
+
+class CheckCase(BaseModel):
+    """One check as a case states it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    command: str
+    prints: str | None = None
+    matches: list[str] | None = None
+    needs: Scope = "machine"
+    passes: str
+    fails: Annotated[list[str], Field(min_length=1)]
+
+    @property
+    def stated(self) -> tuple[tuple[str, ...], Prints | Matches, Scope]:
+        """Command, expectation and need, for a comparison with those of a `Check`."""
+        expects = Prints(text=self.prints) if self.prints is not None else Matches(patterns=tuple(self.matches or ()))
+        return tuple(shlex.split(self.command)), expects, self.needs
 
 
 class Case(BaseModel):
@@ -54,6 +84,8 @@ class Case(BaseModel):
     expect: dict[str, dict[str, str]] | None = None
     expect_among: dict[str, dict[str, str]] | None = None
     error: Annotated[str, Field(min_length=1)] | None = None
+    instance: Literal["alone"] | None = None
+    checks: dict[str, CheckCase] | None = None
 
 
 def read_case(file: Path) -> Case:
@@ -70,7 +102,23 @@ def outcome_of(case: Case, directory: Path) -> dict[str, dict[str, str]] | str:
     return {path: change for path, change in found.items() if case.expect_among is None or path in case.expect_among}
 
 
-def _plan(case: Case, directory: Path) -> dict[str, dict[str, str]]:
+def checks_of(case: Case, directory: Path) -> dict[str, Check]:
+    """Every check of the case's edit, by its name alone."""
+    site, machine = _site(case, directory)
+    checks = site.checks(machine, instance_of(machine, alone=case.instance == "alone"))
+    prefix = f"{case.edit}."
+    return {name.removeprefix(prefix): check for name, check in checks.items() if name.startswith(prefix)}
+
+
+def instance_of(machine: Machine, *, alone: bool = False) -> Instance:
+    """The one running copy of a host's image, or the first worker, or the workers' image before it is any."""
+    if machine.host is not None:
+        return Instance(name=machine.name, address=machine.host.addresses["private"])
+    [(name, address), *_] = machine.cluster.workers.items()
+    return Instance(name=machine.name, address=None) if alone else Instance(name=name, address=address)
+
+
+def _site(case: Case, directory: Path) -> tuple[Site, Machine]:
     edits = {case.edit: case.options, **case.beside}
     cluster = _merged(_read(CASES / "cluster.yaml"), case.cluster)
     recipes = directory / "recipes"
@@ -82,7 +130,12 @@ def _plan(case: Case, directory: Path) -> dict[str, dict[str, str]]:
         recipe = {"edits": {**edits, **case.context} if role == own_role else _OTHER_ROLES[role]}
         (recipes / f"{role}.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     site = load_site(directory)
-    machine = machine_of(site, case.machine, None if case.credentials == "none" else CREDENTIALS)
+    return site, machine_of(site, case.machine, None if case.credentials == "none" else CREDENTIALS)
+
+
+def _plan(case: Case, directory: Path) -> dict[str, dict[str, str]]:
+    site, machine = _site(case, directory)
+    edits = {case.edit, *case.beside}
     intents = {name: wanted for name, wanted in site.intents(machine).items() if name in edits}
     plan = make_plan(machine.name, machine.role, intents, _base(case))
     overlay = PROJECT / "overlays" / all_edits()[case.edit].overlay / "rootfs"

@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 
 from imagebuilder.edits.edit import Edit, Machine
 from imagebuilder.plan.changes import WriteFile
+from imagebuilder.plan.check import Check, Instance, Prints
 
 
 class Hostname(Edit):
@@ -16,3 +17,12 @@ class Hostname(Edit):
 
     def intents(self, machine: Machine) -> Iterator[WriteFile]:
         yield WriteFile(path=PurePosixPath("/etc/hostname"), content=f"{machine.name}\n".encode())
+
+    def checks(self, machine: Machine, instance: Instance) -> Iterator[Check]:
+        yield from super().checks(machine, instance)
+        yield Check(
+            name="name",
+            proves="the running system has its name",
+            command=("hostname",),
+            expects=Prints(text=instance.name),
+        )

@@ -1,9 +1,11 @@
 """The network interfaces."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
 from imagebuilder.edits.edit import Edit, Machine
+from imagebuilder.plan.check import Check, Instance, Matches
 from imagebuilder.recipe.cluster import InterfaceName
 from imagebuilder.recipe.model import Strict
 from imagebuilder.recipe.source import Keys
@@ -66,6 +68,34 @@ class Interfaces(Edit):
                 what = f"{device.bridge} would join the VPN to {name}, which has no static private address"
                 yield ("devices", name, "bridge"), what, "remove `bridge`"
 
+    def checks(self, machine: Machine, instance: Instance) -> Iterator[Check]:
+        yield from super().checks(machine, instance)
+        rows = [self._row(name, machine) for name in sorted(self.devices)]
+        yield Check(
+            name="addresses",
+            proves="each interface is up and has its address",
+            command=("ip", "-4", "-br", "addr", "show", "scope", "global"),
+            expects=Matches(patterns=tuple(map(_has_address, rows))),
+        )
+        for row in rows:
+            if row["bridge"]:
+                tap = machine.cluster.recipe.vpn.device
+                yield Check(
+                    name="bridge",
+                    proves=f"{row['bridge']} joins {row['name']} and the VPN's tap device",
+                    command=("ip", "-br", "link", "show", "master", str(row["bridge"])),
+                    expects=Matches(patterns=(rf"^{re.escape(str(row['name']))}\s+UP\s", rf"^{re.escape(tap)}\s")),
+                )
+            if row["gateway"] and row["method"] == "static":
+                yield Check(
+                    name=f"gateway-of-{row['network']}",
+                    proves=f"what is on no network of the machine goes by the router of the {row['network']} network",
+                    command=("ip", "-4", "route", "show", "default"),
+                    expects=Matches(
+                        patterns=(rf"^default via {re.escape(str(row['gateway']))} dev {re.escape(_holder(row))}\s",)
+                    ),
+                )
+
     @property
     def bridge(self) -> str | None:
         """The bridge that joins the private network and the VPN."""
@@ -77,3 +107,13 @@ class Interfaces(Edit):
             if self.devices[name].network == network:
                 return self.devices[name].bridge or name
         return None
+
+
+def _holder(row: Mapping[str, object]) -> str:
+    """The device that has the address: the bridge, where there is one."""
+    return str(row["bridge"] or row["name"])
+
+
+def _has_address(row: Mapping[str, object]) -> str:
+    address = r"[0-9.]+/[0-9]+" if row["method"] == "dhcp" else re.escape(str(row["address"]))
+    return rf"^{re.escape(_holder(row))}\s+UP\s(.*\s)?{address}\s"

@@ -1,9 +1,12 @@
 """The server's boot unit that reserves the workers' names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from imagebuilder.edits.edit import Edit, Machine
+from imagebuilder.plan.check import Check, Instance, Prints
+
+_RESERVED = "/usr/share/imgbuild/workers.hosts"
 
 
 class ReserveNames(Edit):
@@ -18,3 +21,12 @@ class ReserveNames(Edit):
 
     def variables(self, machine: Machine) -> Mapping[str, object]:
         return {"workers": [(address, name) for name, address in machine.cluster.workers.items()]}
+
+    def checks(self, machine: Machine, instance: Instance) -> Iterator[Check]:
+        yield from super().checks(machine, instance)
+        yield Check(
+            name="block",
+            proves="/etc/hosts has the workers' names as they are reserved",
+            command=("sh", "-c", f"sed -n '/^# BEGIN workers/,/^# END workers/p' /etc/hosts | diff {_RESERVED} -"),
+            expects=Prints(text=""),
+        )
