@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from imagebuilder.edits.edit import Edit, Machine
 from imagebuilder.plan.changes import Intent, MakeDirectory, SetLine
+from imagebuilder.plan.check import Check, Instance, Matches
 
 _FSTAB = PurePosixPath("/etc/fstab")
 
@@ -19,6 +20,7 @@ _PATIENCE = (
     "x-systemd.mount-timeout=infinity",
     "x-systemd.requires=imgbuild-private.target",
 )
+_USE_S = 20  # a mount takes an emulated machine about 2 s
 
 
 class NfsMounts(Edit):
@@ -36,3 +38,24 @@ class NfsMounts(Edit):
                 line=f"{cluster.server.name}:{path} {path} nfs {options} 0 0",
                 replaces=re.compile(rf"^\s*[^#\s]\S*\s+{re.escape(path)}\s"),
             )
+
+    def checks(self, machine: Machine, instance: Instance) -> Iterator[Check]:
+        yield from super().checks(machine, instance)
+        server = machine.cluster.server
+        paths = sorted(machine.cluster.recipe.exports)
+        address = re.escape(str(server.addresses["private"]))
+        # Who uses an automount waits for as long as the server does not answer; nothing but KILL ends that.
+        use = f"timeout --signal=KILL {_USE_S} ls -d {' '.join(f'{path}/.' for path in paths)} >/dev/null"
+        yield Check(
+            name="mounts",
+            proves="each export is mounted when it is used, from the server's private address",
+            command=("sh", "-c", f"{use} && findmnt -n -l -t nfs,nfs4 -o TARGET,SOURCE,OPTIONS"),
+            expects=Matches(
+                patterns=tuple(
+                    rf"^{re.escape(path)}\s+{re.escape(f'{server.name}:{path}')}\s+(\S*,)?addr={address}(,|\s)"
+                    for path in paths
+                )
+            ),
+            needs="cluster",
+            within_s=120,
+        )

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from imagebuilder.edits.edit import Edit, Machine
 from imagebuilder.plan.changes import Intent, MakeDirectory, SetLine, WriteFile
+from imagebuilder.plan.check import Check, Instance, Prints
 from imagebuilder.recipe.cluster import User
 from imagebuilder.secret import Secret
 
@@ -23,13 +24,40 @@ class Users(Edit):
             yield from _account(name, user)
             yield from _home(name, user)
 
+    def checks(self, machine: Machine, instance: Instance) -> Iterator[Check]:
+        yield from super().checks(machine, instance)
+        users = dict(sorted(machine.cluster.recipe.users.items()))
+        if not users:
+            return
+        yield Check(
+            name="accounts",
+            proves="each user's account is as described",
+            command=("getent", "passwd", *users),
+            expects=Prints(text="\n".join(passwd_line(name, user) for name, user in users.items())),
+        )
+        private = [(change, name) for name, user in users.items() for change in _home(name, user)]
+        yield Check(
+            name="homes",
+            proves="each user's home, and the keys in it, are that user's alone",
+            command=("stat", "--format=%n %a %U:%G", *(str(change.path) for change, _ in private)),
+            expects=Prints(text="\n".join(f"{change.path} {change.mode:o} {name}:{name}" for change, name in private)),
+        )
+
+
+def passwd_line(name: str, user: User) -> str:
+    """The account as passwd(5) has it."""
+    return f"{name}:x:{user.uid}:{user.uid}:{user.full_name}:/home/{name}:{user.shell}"
+
+
+def group_line(name: str, user: User) -> str:
+    """The group of the account as group(5) has it."""
+    return f"{name}:x:{user.uid}:"
+
 
 def _account(name: str, user: User) -> Iterator[Intent]:
     own_line = re.compile(rf"^{re.escape(name)}:")
-    home = f"/home/{name}"
-    passwd = f"{name}:x:{user.uid}:{user.uid}:{user.full_name}:{home}:{user.shell}"
-    yield SetLine(path=_ETC / "passwd", line=passwd, replaces=own_line)
-    yield SetLine(path=_ETC / "group", line=f"{name}:x:{user.uid}:", replaces=own_line)
+    yield SetLine(path=_ETC / "passwd", line=passwd_line(name, user), replaces=own_line)
+    yield SetLine(path=_ETC / "group", line=group_line(name, user), replaces=own_line)
     yield SetLine(path=_ETC / "gshadow", line=f"{name}:!::", replaces=own_line)
     password = user.password_hash.reveal() if user.password_hash else b"!"
     # No date of the last change: the account has no ageing, and two builds have the same line.
@@ -37,7 +65,7 @@ def _account(name: str, user: User) -> Iterator[Intent]:
     yield SetLine(path=_ETC / "shadow", line=shadow, replaces=own_line)
 
 
-def _home(name: str, user: User) -> Iterator[Intent]:
+def _home(name: str, user: User) -> Iterator[MakeDirectory | WriteFile]:
     home = PurePosixPath("/home") / name
     yield MakeDirectory(path=home, mode=0o700, owner=name, group=name)
     if user.ssh_keys:
