@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from imagebuilder.edits.edit import Edit, Machine
 from imagebuilder.plan.changes import Intent, MakeDirectory, WriteFile
+from imagebuilder.plan.check import Check, Instance, Prints, has_rows
 from imagebuilder.recipe.cluster import GridEngine
 
 _SPOOL = PurePosixPath("/var/spool/gridengine/qmaster")
@@ -29,6 +30,7 @@ class GridengineQmaster(Edit):
         "gridengine-members.service",
         "gridengine-members.path",
     )
+    ending_services: ClassVar[tuple[str, ...]] = ("gridengine-members.service",)
 
     def variables(self, machine: Machine) -> Mapping[str, object]:
         return {"cell": machine.cluster.recipe.grid_engine.cell, "exec_hosts": machine.execution_hosts}
@@ -52,6 +54,42 @@ class GridengineQmaster(Edit):
         yield _directory(_SPOOL / "qinstances" / grid.queue)
         for node in executing:
             yield _file(_SPOOL / "qinstances" / grid.queue / node, f"qname {grid.queue}\nhostname {node}\n")
+
+    def checks(self, machine: Machine, instance: Instance) -> Iterator[Check]:
+        yield from super().checks(machine, instance)
+        cluster = machine.cluster
+        common = PurePosixPath(cluster.cell_directory) / "common"
+        yield Check(
+            name="queue",
+            proves="qmaster answers, and has the queue",
+            command=("qconf", "-sql"),
+            expects=has_rows([[cluster.recipe.grid_engine.queue]]),
+        )
+        yield Check(
+            name="master",
+            proves="the cell says that the server is its qmaster",
+            command=("cat", str(common / "act_qmaster")),
+            expects=Prints(text=cluster.server.name),
+        )
+        yield Check(
+            name="administrative-hosts",
+            proves="qmaster lets every host and every worker that may come register",
+            command=("qconf", "-sh"),
+            expects=has_rows([name] for name in (*(host.name for host in cluster.hosts), *cluster.workers)),
+        )
+        if machine.execution_hosts:
+            yield Check(
+                name="execution-hosts",
+                proves="qmaster has every host that runs jobs as an execution host",
+                command=("qconf", "-sel"),
+                expects=has_rows([name] for name in machine.execution_hosts),
+            )
+        yield Check(
+            name="spooling",
+            proves="the cell tells qmaster to keep its configuration in text files",
+            command=("grep", "-w", "^spooling_method", str(common / "bootstrap")),
+            expects=has_rows([["spooling_method", "classic"]]),
+        )
 
 
 def _directory(path: PurePosixPath) -> MakeDirectory:

@@ -1,11 +1,13 @@
 """A worker's end of the VPN."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import ClassVar
 
 from imagebuilder.edits.edit import Edit, Machine
 from imagebuilder.plan.changes import WriteFile
+from imagebuilder.plan.check import Check, Instance, Matches, Prints
 
 _DIRECTORY = PurePosixPath("/etc/openvpn/client")
 
@@ -32,3 +34,48 @@ class OpenvpnClient(Edit):
     def intents(self, machine: Machine) -> Iterator[WriteFile]:
         if machine.credentials is not None:
             yield from machine.credentials.files(_DIRECTORY, "client")
+
+    def checks(self, machine: Machine, instance: Instance) -> Iterator[Check]:
+        yield from super().checks(machine, instance)
+        if instance.address is None:
+            return
+        device = machine.cluster.recipe.vpn.device
+        private = machine.cluster.private.subnet
+        server = machine.cluster.server.addresses["private"]
+        units = ("imgbuild-join.service", "imgbuild-private.target")
+        yield Check(
+            name="joined",
+            proves="the machine has joined the VPN, and what needs the private network was let go on",
+            command=("systemctl", "is-active", *units),
+            expects=Prints(text="\n".join("active" for _ in units)),
+            needs="cluster",
+        )
+        yield Check(
+            name="address",
+            proves="the tap device has the address that the VPN gave",
+            command=("ip", "-4", "-br", "addr", "show", "dev", device),
+            expects=Matches(
+                patterns=(
+                    rf"^{re.escape(device)}\s+(UP|UNKNOWN)\s+{re.escape(f'{instance.address}/{private.prefixlen}')}\s",
+                )
+            ),
+            needs="cluster",
+        )
+        yield Check(
+            name="route",
+            proves="the way to the server's private address is the VPN",
+            command=("ip", "-4", "route", "get", str(server)),
+            expects=Matches(
+                patterns=(
+                    rf"^{re.escape(str(server))} dev {re.escape(device)} src {re.escape(str(instance.address))}\s",
+                )
+            ),
+            needs="cluster",
+        )
+        yield Check(
+            name="name",
+            proves="the machine has the name that is reserved for its address",
+            command=("hostname",),
+            expects=Prints(text=instance.name),
+            needs="cluster",
+        )

@@ -1,11 +1,13 @@
 """The server's end of the VPN."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import ClassVar
 
 from imagebuilder.edits.edit import Edit, Machine
 from imagebuilder.plan.changes import WriteFile
+from imagebuilder.plan.check import Check, Instance, Matches
 from imagebuilder.recipe.cluster import pool_bounds
 from imagebuilder.recipe.source import Keys
 
@@ -46,3 +48,20 @@ class OpenvpnServer(Edit):
         if machine.credentials is not None:
             yield from machine.credentials.files(_DIRECTORY, "server")
             yield WriteFile(path=_DIRECTORY / "crl.pem", content=machine.credentials.crl.encode())
+
+    def checks(self, machine: Machine, instance: Instance) -> Iterator[Check]:
+        yield from super().checks(machine, instance)
+        vpn = machine.cluster.recipe.vpn
+        address = re.escape(str(machine.cluster.server.addresses["public"]))
+        yield Check(
+            name="listens",
+            proves="OpenVPN listens on the public address, and nothing listens on its port elsewhere",
+            command=("ss", "-H", "-l", "-n", "-u", "-p", "sport", "=", f":{vpn.port}"),
+            expects=Matches(patterns=(rf'\AUNCONN\s+\d+\s+\d+\s+{address}:{vpn.port}\s.*\(\("openvpn",.*\n\Z',)),
+        )
+        yield Check(
+            name="tap",
+            proves="OpenVPN holds the tap device, and the bridge has it",
+            command=("ip", "-br", "link", "show", "master", str(machine.bridge)),
+            expects=Matches(patterns=(rf"^{re.escape(vpn.device)}\s.*\bLOWER_UP\b",)),
+        )
