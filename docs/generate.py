@@ -19,11 +19,12 @@ from pydantic_core import PydanticUndefined
 
 from imagebuilder.edits import all_edits
 from imagebuilder.edits.edit import Edit
+from imagebuilder.plan.check import Instance
 from imagebuilder.plan.overlay import OverlayRecipe
 from imagebuilder.recipe import cluster
 from imagebuilder.recipe.foundation import DebianBase, OwnBase
 from imagebuilder.secret import Secret
-from imagebuilder.site import RoleRecipe
+from imagebuilder.site import STARTER, RoleRecipe, Site, load_site
 
 REFERENCE = Path(__file__).with_name("recipes.md")
 
@@ -51,8 +52,15 @@ A word is made of letters, digits and `. _ = : @ / + -`.
 
 _EDITS = """\
 One key each. An edit without options is written with nothing behind it: `hostname:`. What no edit of a role writes
-stays as the base has it; but the services of edits that the role does not use are switched off in its images.
+stays as the base has it; but the services of edits that the role does not use are switched off in its images. What
+running machines are asked to prove of an edit is listed with it.
 """
+
+# Of those edits that prove nothing in the example cluster: options with which they do.
+_OPTIONS_TO_PROVE: Mapping[str, Mapping[str, object]] = {
+    "fstab": {"mounts": {"/srv/scratch": {"device": "LABEL=scratch"}}},
+    "timezone": {"zone": "Europe/Madrid"},
+}
 
 _IN_WORDS: dict[object, str] = {
     str: "text",
@@ -81,13 +89,14 @@ _KEY_IN_WORDS: dict[object, str] = {
 
 def recipe_reference() -> str:
     """The whole page."""
+    site = load_site(STARTER)
     parts = [
         _INTRODUCTION,
         *_file("cluster.yaml", cluster.ClusterRecipe),
         *_file("ROLE.yaml", RoleRecipe),
         "### edits\n",
         _EDITS,
-        *(part for name, edit in sorted(all_edits().items()) for part in _edit(name, edit)),
+        *(part for name, edit in sorted(all_edits().items()) for part in _edit(name, edit, site)),
         *_file("base.yaml", DebianBase),
         "Or:\n",
         *_model("", OwnBase),
@@ -101,7 +110,7 @@ def _file(name: str, model: type[BaseModel]) -> Iterator[str]:
     yield from _model("", model)
 
 
-def _edit(name: str, edit: type[Edit]) -> Iterator[str]:
+def _edit(name: str, edit: type[Edit], site: Site) -> Iterator[str]:
     yield f"#### {name}\n"
     yield from _model("", edit, level=5)
     needs = f"Needs {_listed(edit.packages)}. " if edit.packages else ""
@@ -109,6 +118,22 @@ def _edit(name: str, edit: type[Edit]) -> Iterator[str]:
     files = f"Its files are in `overlays/{edit.overlay}`." if edit.overlay else ""
     if needs or starts or files:
         yield f"{_wrapped(needs + starts + files)}\n"
+    proofs = [_wrapped(f"- `{check}`: {proves}.", indent="  ") for check, proves in _proofs(name, edit, site).items()]
+    yield "Proves on a running machine:\n"
+    yield "\n".join(proofs) + "\n"
+
+
+def _proofs(name: str, edit: type[Edit], site: Site) -> dict[str, str]:
+    """What the edit proves on the machines of the example cluster, by the names of its checks."""
+    own = edit.model_validate(_OPTIONS_TO_PROVE[name]) if name in _OPTIONS_TO_PROVE else None
+    [(worker, address), *_] = site.cluster.workers.items()
+    found: dict[str, str] = {}
+    for machine in site.machines():
+        host = machine.host
+        used = own or site.roles[machine.role].edits.get(name)
+        instance = Instance(name=host.name if host else worker, address=host.addresses["private"] if host else address)
+        found |= {check.name: check.proves for check in (used.checks(machine, instance) if used else ())}
+    return found
 
 
 def _listed(words: Iterable[str]) -> str:

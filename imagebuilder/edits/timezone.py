@@ -9,6 +9,7 @@ from pydantic import AfterValidator
 
 from imagebuilder.edits.edit import Edit, Machine
 from imagebuilder.plan.changes import Intent, MakeLink, WriteFile
+from imagebuilder.plan.check import Check, Instance, Prints
 from imagebuilder.recipe.model import refuse
 
 _ETC = PurePosixPath("/etc")
@@ -38,3 +39,18 @@ class Timezone(Edit):
         del machine
         yield WriteFile(path=_ETC / "timezone", content=f"{self.zone}\n".encode())
         yield MakeLink(path=_ETC / "localtime", target=str(_RULES / self.zone))
+
+    def checks(self, machine: Machine, instance: Instance) -> Iterator[Check]:
+        yield from super().checks(machine, instance)
+        yield Check(
+            name="zone",
+            proves="the system's time zone is this one",
+            command=("readlink", "/etc/localtime"),
+            expects=Prints(text=str(_RULES / self.zone)),
+        )
+        yield Check(
+            name="rules",
+            proves="the base has the rules of the zone",
+            command=("stat", "--dereference", "--format=%F", "/etc/localtime"),
+            expects=Prints(text="regular file"),
+        )
