@@ -41,6 +41,22 @@ def open_bench(settings: Settings) -> Iterator[Bench]:
         )
 
 
+@contextmanager
+def open_reading_bench(settings: Settings, verb: str) -> Iterator[Bench]:
+    """What a verb works with that only reads: it writes nothing into the store, which may be another user's."""
+    settings.cache_directory.mkdir(parents=True, exist_ok=True)
+    log = settings.cache_directory / f"{verb}.log"
+    log.write_bytes(b"")
+    with show_steps(settings) as on_step:
+        yield Bench(
+            store=Store(root=settings.store),
+            environment=lambda: appliance_environment(probe_accelerator(settings.cache_directory)),
+            log=log,
+            on_step=on_step,
+            verbose=settings.verbosity == "verbose",
+        )
+
+
 def _environment_chooser(settings: Settings) -> Callable[[], Mapping[str, str]]:
     """libguestfs's environment; KVM is tried when the first appliance is about to start, and its lack said once."""
 

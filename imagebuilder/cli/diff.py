@@ -2,18 +2,15 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.segment import Segment, Segments
-from rich.style import Style
 
-from imagebuilder.cli.bench import say
-from imagebuilder.cli.progress import show_steps
+from imagebuilder.cli.bench import open_reading_bench, say
+from imagebuilder.cli.differences import describe_entry, print_line, summary_line
 from imagebuilder.cli.settings import Settings
 from imagebuilder.compare.contents import (
     ContentDifference,
@@ -22,14 +19,10 @@ from imagebuilder.compare.contents import (
     UnshownDifference,
     printable,
 )
-from imagebuilder.compare.difference import Aspect, Difference
+from imagebuilder.compare.difference import Aspect
 from imagebuilder.compare.images import Comparison, ContentChoice, compare_images
 from imagebuilder.compare.sides import Side, find_side
 from imagebuilder.errors import ImgbuildError, UsageError
-from imagebuilder.host.accelerator import appliance_environment, probe_accelerator
-from imagebuilder.image.bases import Bench
-from imagebuilder.image.store import Store
-from imagebuilder.plan.listing import Entry, Kind
 
 _DIFFERENT = 1
 
@@ -94,8 +87,8 @@ def describe(comparison: Comparison) -> dict[str, object]:
             {
                 "path": str(difference.path),
                 "aspects": [aspect.value for aspect in difference.aspects],
-                "a": _describe_entry(difference.a),
-                "b": _describe_entry(difference.b),
+                "a": describe_entry(difference.a),
+                "b": describe_entry(difference.b),
                 "content": _describe_content(comparison.contents.get(difference.path)),
             }
             for difference in comparison.differences
@@ -108,7 +101,7 @@ def _compare(settings: Settings, a: str, b: str, paths: Sequence[PurePosixPath],
     try:
         if relative := [path for path in paths if not path.is_absolute()]:
             raise UsageError(f"{relative[0]} is no path in an image", fix=f"begin it with a slash: /{relative[0]}")
-        with _open_bench(settings) as bench:
+        with open_reading_bench(settings, "diff") as bench:
             sides = find_side(a, bench.store), find_side(b, bench.store)
             return compare_images(*sides, bench, limits=paths, contents=contents)
     except ImgbuildError as error:
@@ -117,43 +110,9 @@ def _compare(settings: Settings, a: str, b: str, paths: Sequence[PurePosixPath],
         raise DiffError(error.strerror or str(error), where=error.filename) from error
 
 
-@contextmanager
-def _open_bench(settings: Settings) -> Iterator[Bench]:
-    """What a comparison works with. It writes nothing into the store, which may be another user's."""
-    settings.cache_directory.mkdir(parents=True, exist_ok=True)
-    log = settings.cache_directory / "diff.log"
-    log.write_bytes(b"")
-    with show_steps(settings) as on_step:
-        yield Bench(
-            store=Store(root=settings.store),
-            environment=lambda: appliance_environment(probe_accelerator(settings.cache_directory)),
-            log=log,
-            on_step=on_step,
-            verbose=settings.verbosity == "verbose",
-        )
-
-
 def _describe_side(side: Side) -> dict[str, object]:
     key = None if side.build is None else side.build.key
     return {"image": side.name, "path": str(side.disk), "format": side.format, "key": key}
-
-
-def _describe_entry(entry: Entry | None) -> dict[str, object] | None:
-    if entry is None:
-        return None
-    described: dict[str, object] = {
-        "type": entry.kind.value,
-        "mode": f"{entry.mode:04o}",
-        "uid": entry.uid,
-        "gid": entry.gid,
-    }
-    match entry.kind:
-        case Kind.FILE:
-            return {**described, "size_bytes": entry.size, "sha256": entry.digest or None}
-        case Kind.LINK:
-            return {**described, "target": entry.target}
-        case _:
-            return described
 
 
 def _describe_content(content: ContentDifference | None) -> dict[str, object] | None:
@@ -171,42 +130,9 @@ def _describe_content(content: ContentDifference | None) -> dict[str, object] | 
 def _print(comparison: Comparison) -> None:
     console = Console(highlight=False)
     for difference in comparison.differences:
-        _print_line(console, *_summary_line(difference))
+        print_line(console, *summary_line(difference))
         for line in _content_lines(comparison.contents.get(difference.path)):
-            _print_line(console, line, _style_of(line))
-
-
-def _print_line(console: Console, line: str, style: str) -> None:
-    # A bare segment: as any other renderable, a text would lose its tabs, and a patch its use.
-    console.print(Segments([Segment(f"{printable(line)}\n", Style.parse(style))]), soft_wrap=True, end="")
-
-
-def _summary_line(difference: Difference) -> tuple[str, str]:
-    """One line that says what differs, and its colour."""
-    a, b = difference.a, difference.b
-    if a is not None and b is not None:
-        return f"~ {difference.path}  {', '.join(_change(aspect, a, b) for aspect in difference.aspects)}", "yellow"
-    return (f"- {difference.path}  {_brief(a)}", "red") if a else (f"+ {difference.path}  {_brief(b)}", "green")
-
-
-def _change(aspect: Aspect, a: Entry, b: Entry) -> str:
-    match aspect:
-        case Aspect.MODE:
-            return f"mode {a.mode:04o} → {b.mode:04o}"
-        case Aspect.OWNER:
-            return f"owner {a.uid}:{a.gid} → {b.uid}:{b.gid}"
-        case Aspect.LINK:
-            return f"link to {a.target} → {b.target}"
-        case Aspect.CONTENT if a.size != b.size:
-            return f"content, {a.size} → {b.size} bytes"
-        case Aspect.CONTENT:
-            return "content"
-        case _:
-            return f"{_brief(a)} → {_brief(b)}"
-
-
-def _brief(entry: Entry | None) -> str:
-    return str(entry).rstrip()  # where there is no digest: a file that only one image has need not be hashed
+            print_line(console, line, _style_of(line))
 
 
 def _content_lines(content: ContentDifference | None) -> list[str]:
