@@ -42,16 +42,27 @@ def provide_base(recipe: BaseRecipe, site_directory: Path, bench: Bench) -> Stor
 
     Raises BuildError for an image of the user's own that cannot be used, and for a base that cannot be made.
     """
+    known = known_base(recipe, site_directory, bench.store)
+    if known is not None:
+        return known
     match recipe:
         case DebianBase():
             description = _description(recipe)
-            key = recipe_key(description)
-            return bench.store.base_by_recipe(key) or _make(description, key, bench)
+            return _make(description, recipe_key(description), bench)
         case OwnBase():
             image = site_directory / recipe.image
             image_format = format_of(image, recipe.format)
-            key = _own_key(image, image_format)
-            return bench.store.base_by_recipe(key) or _import(image, image_format, key, bench)
+            return _import(image, image_format, _own_key(image, image_format), bench)
+
+
+def known_base(recipe: BaseRecipe, site_directory: Path, store: Store) -> StoredBase | None:
+    """The base that `recipe` describes, if it was made or inspected before. Raises BuildError as `provide_base`."""
+    match recipe:
+        case DebianBase():
+            return store.base_by_recipe(recipe_key(_description(recipe)))
+        case OwnBase():
+            image = site_directory / recipe.image
+            return store.base_by_recipe(_own_key(image, format_of(image, recipe.format)))
 
 
 def _description(recipe: DebianBase) -> BaseDescription:

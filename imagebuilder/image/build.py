@@ -13,7 +13,7 @@ from imagebuilder.edits.edit import Machine, VpnCredentials
 from imagebuilder.errors import HostError, UsageError
 from imagebuilder.image.appliance import DiskFormat
 from imagebuilder.image.apply import Job, apply_plans
-from imagebuilder.image.bases import Bench, check_base, provide_base
+from imagebuilder.image.bases import Bench, check_base, known_base, provide_base
 from imagebuilder.image.qemu_img import copy_to_raw, make_overlay
 from imagebuilder.image.store import LISTING, PLAN, Image, Store, StoredBase, disk_name
 from imagebuilder.plan.make_plan import make_plan, missing_packages
@@ -81,6 +81,31 @@ def plan_images(
         inputs = {**site.inputs(equipped), "base": target.digest}
         planned.append(PlannedImage(machine=equipped, plan=plan, base=base, target=target, inputs=inputs))
     return tuple(planned)
+
+
+def finished_images(
+    site: Site, machines: Sequence[Machine], credentials: Credentials, bench: Bench
+) -> tuple[tuple[PlannedImage, Image], ...]:
+    """The plan of each machine's image, with the image itself, which is the one of that plan. Makes nothing.
+
+    Raises UsageError if an image is not there, or is not what the recipes say now.
+    """
+    missing = [one.name for one in machines if bench.store.current(one.role, one.name) is None]
+    if missing:
+        raise UsageError(f"{_images_of(missing)} not there yet", fix=f"run `imgbuild build {' '.join(missing)}`")
+    # Of another base there can be no image, and to plan for it would make it first.
+    outdated = [one.name for one in machines if known_base(site.base_of(one), site.directory, bench.store) is None]
+    planned = () if outdated else plan_images(site, machines, credentials, bench)
+    pairs = [(one, image) for one in planned if (image := bench.store.current(one.plan.role, one.plan.name))]
+    outdated += [one.plan.name for one, image in pairs if image.key != image_key(one.plan, image.format)]
+    if outdated:
+        what = f"{_images_of(outdated)} not what the recipes say now"
+        raise UsageError(what, fix=f"run `imgbuild build {' '.join(outdated)}`; `imgbuild why` says what has changed")
+    return tuple(pairs)
+
+
+def _images_of(names: Sequence[str]) -> str:
+    return f"the image of {names[0]} is" if len(names) == 1 else f"the images of {', '.join(names)} are"
 
 
 def build_images(planned: Sequence[PlannedImage], image_format: DiskFormat, bench: Bench) -> tuple[BuiltImage, ...]:
