@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from imagebuilder import __version__
-from imagebuilder.cli import build, clean, diff, doctor, images, pki, plan, recipes
+from imagebuilder.cli import build, clean, diff, doctor, images, pki, plan, recipes, verify
 from imagebuilder.cli.settings import Settings
 from imagebuilder.errors import HostError, ImgbuildError
 from imagebuilder.pki import DEFAULT_DIRECTORY
@@ -121,6 +121,7 @@ app.command(name="list")(images.list_images)
 app.command()(images.show)
 app.command()(images.xen)
 app.command()(diff.diff)
+app.command()(verify.verify)
 app.add_typer(pki.app)
 app.command()(doctor.doctor)
 app.command()(clean.clean)
