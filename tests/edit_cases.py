@@ -17,7 +17,7 @@
       prints: …             what it must print,
       matches: […]          or the patterns that must match
       needs: cluster        if it needs more than the machine
-      passes: …             what it printed on a real machine,
+      passes: …             what a machine prints that is well, in the form in which a real one did,
       fails: […]            and what it could print if things were otherwise
 
 A file that the edit's overlay has just so shows as `overlay`, without its text.

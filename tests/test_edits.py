@@ -50,7 +50,7 @@ def test_an_edit_proves_what_its_case_states(file: Path, tmp_path: Path) -> None
 
 
 @OF_EACH_FILE_WITH_CHECKS
-def test_each_check_passes_on_what_a_real_machine_printed_and_can_fail(file: Path, tmp_path: Path) -> None:
+def test_each_check_passes_on_what_a_machine_prints_that_is_well_and_can_fail(file: Path, tmp_path: Path) -> None:
     case = read_case(file)
     assert case.checks is not None
     found = [(check, case.checks[name]) for name, check in checks_of(case, tmp_path).items()]
