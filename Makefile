@@ -9,7 +9,7 @@ ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 HAS_KERNEL := $(wildcard /boot/vmlinuz-* /lib/modules/*/vmlinuz)
 HOST_PACKAGES := python3 python3-venv python3-guestfs libguestfs-tools qemu-system-x86 qemu-utils mmdebstrap \
 	fdisk e2fsprogs uidmap util-linux $(if $(HAS_KERNEL),,linux-image-cloud-amd64)
-TEST_PACKAGES := git openssl openvpn shellcheck
+TEST_PACKAGES := chromium git openssl openvpn shellcheck
 MISSING = $(shell for name in $(1); do dpkg-query -W -f '$${Status}' $$name 2>/dev/null | \
 	grep -q 'ok installed' || echo $$name; done)
 
@@ -56,10 +56,10 @@ check: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check --quiet .
 	$(VENV)/bin/ruff check --quiet .
 	$(VENV)/bin/mypy
-	$(PYTHON) -m pytest -q -m 'not appliance and not whole'
+	$(PYTHON) -m pytest -q -m 'not browser and not appliance and not whole'
 
 test: setup-tests check
-	$(PYTHON) -m pytest -m 'appliance or whole'
+	$(PYTHON) -m pytest -m 'browser or appliance or whole'
 
 bench: setup-tests
 	$(PYTHON) -m benchmarks.build
