@@ -12,7 +12,8 @@ from imagebuilder.plan.check import Check, Instance, Prints, has_rows
 class NisServer(Edit):
     """Serves users, groups and hosts by NIS to the private network only.
 
-    The maps are made from the server's own files at each boot. /etc/ypserv.securenets lets in nobody but the
+    The maps are made from the server's own files at each boot, where a file is newer than its map; those of services,
+    protocols and the like are not made, as each machine has these files. /etc/ypserv.securenets lets in nobody but the
     private network and the server itself.
     """
 
