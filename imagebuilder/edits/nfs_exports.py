@@ -18,7 +18,10 @@ _LISTED = {
 
 
 class NfsExports(Edit):
-    """Writes /etc/exports: each export of the cluster description, to the private network only."""
+    """Writes /etc/exports: each export of the cluster description, to the private network only.
+
+    Users go by number over NFS, not by name: idmapd, which translates, does not run.
+    """
 
     overlay: ClassVar[str] = "nfs-exports"
     packages: ClassVar[tuple[str, ...]] = ("nfs-kernel-server",)

@@ -27,6 +27,8 @@ class NfsMounts(Edit):
     """Adds a line to /etc/fstab for each export of the server and keeps every other line."""
 
     packages: ClassVar[tuple[str, ...]] = ("nfs-common",)
+    # For servers that have clients read the disks themselves (pNFS).
+    unwanted_services: ClassVar[tuple[str, ...]] = ("nfs-blkmap.service",)
 
     def intents(self, machine: Machine) -> Iterator[Intent]:
         cluster = machine.cluster
