@@ -138,6 +138,23 @@ def test_documentation_is_kept_on_request() -> None:
     assert [word for word in words if word.startswith("--dpkgopt")] == []
 
 
+def test_what_no_machine_needs_does_not_start() -> None:
+    hooks = [word for word in mmdebstrap_words(description()) if word.startswith("--customize-hook=")]
+
+    (masked,) = (hook.split() for hook in hooks if "systemctl" in hook)
+    assert {"apt-daily.timer", "modprobe@drm.service", "systemd-binfmt.service"} <= set(masked)
+
+
+def test_what_every_machine_needs_starts() -> None:
+    hooks = [word for word in mmdebstrap_words(description()) if word.startswith("--customize-hook=")]
+
+    (masked,) = (set(hook.split()) for hook in hooks if "systemctl" in hook)
+    assert not masked & {
+        *("ssh.service", "getty@tty1.service", "serial-getty@ttyS0.service", "serial-getty@hvc0.service"),
+        *("qemu-guest-agent.service", "systemd-logind.service", "systemd-timesyncd.service"),
+    }
+
+
 # files
 
 
@@ -168,6 +185,14 @@ def test_update_grub_keeps_the_kernel_options() -> None:
     options = "net.ifnames=0 biosdevname=0 console=tty0 console=hvc0 console=ttyS0,115200"
     assert f'GRUB_CMDLINE_LINUX="{options}"\n' in files["etc/default/grub"]
     assert f" ro {options}\n" in files["boot/grub/grub.cfg"]
+
+
+def test_what_runs_in_the_image_can_be_run() -> None:
+    with tarfile.open(fileobj=io.BytesIO(files_archive(description(), disk_uuid=DISK_UUID))) as tar:
+        modes = {member.name: member.mode for member in tar}
+
+    assert modes["usr/local/lib/wait-for-nics"] == 0o755
+    assert modes["etc/modprobe.d/no-guests.conf"] == 0o644
 
 
 # disk

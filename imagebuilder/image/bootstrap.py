@@ -66,14 +66,47 @@ _NEEDED_PACKAGES = (
     "grub2-common",
 )
 
-# Background chores of a machine that lives for years. Here they cost boot time in every copy of the image, and
-# upgrades come with a new base.
+# What starts on every Debian and is of no use here. What each costs, and what stays although it costs more:
+# docs/boot.md. `systemctl unmask` brings a unit back.
 _MASKED_UNITS = (
+    # Chores of a machine that lives for years; upgrades come with a new base.
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
+    # Kernel interfaces that nothing here uses. Each mount and each modprobe is a program to start before all others.
+    "sys-fs-fuse-connections.mount",
+    "modprobe@fuse.service",
+    "sys-kernel-config.mount",
+    "modprobe@configfs.service",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "modprobe@drm.service",  # logind wants it, for screens
+    # Python's compiled files as commands.
+    "systemd-binfmt.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    # Crash dumps in the memory of UEFI firmware; these disks boot by BIOS.
+    "systemd-pstore.service",
+    "modprobe@efi_pstore.service",
+    # Has nothing to do here, but loads loop and dm_mod before it finds that out.
+    "systemd-repart.service",
+    # The kernel says again, for the journal, what systemd has told it already: every start and stop of a unit.
+    "systemd-journald-audit.socket",
+    # Notes the runlevel, which systemd does not have, where `runlevel` and `who -r` look.
+    "systemd-update-utmp-runlevel.service",
+)
+
+# Programs that systemd runs before it knows any unit: for encrypted, verified, swap and hibernated partitions and for
+# upgrades at boot, none of which these disks have. /etc/fstab, the kernel's command line, init scripts and the login
+# prompts have theirs still.
+_MASKED_GENERATORS = (
+    "systemd-cryptsetup-generator",
+    "systemd-gpt-auto-generator",
+    "systemd-hibernate-resume-generator",
+    "systemd-integritysetup-generator",
+    "systemd-system-update-generator",
+    "systemd-veritysetup-generator",
 )
 
 _DOCUMENTATION = (
@@ -258,6 +291,11 @@ def mmdebstrap_command(description: BaseDescription, *, tree: Path, files: Path,
 def _finishing_hooks() -> Iterator[str]:
     modules = "/boot/grub/i386-pc"
     yield _in_image("systemctl", "--quiet", "mask", *_MASKED_UNITS)
+    # The same for generators, systemd.generator(7).
+    links = (f"/etc/systemd/system-generators/{name}" for name in _MASKED_GENERATORS)
+    yield _in_image(
+        "sh", "-c", f"for link in {' '.join(links)}; do install -d ${{link%/*}}; ln -s /dev/null $link; done"
+    )
     yield _in_image("mkdir", "-p", modules)
     yield _in_image("sh", "-c", f"cp /usr/lib/grub/i386-pc/*.mod /usr/lib/grub/i386-pc/*.lst {modules}/")
     yield _in_image("cp", "/usr/lib/grub/i386-pc/boot.img", f"{modules}/boot.img")
