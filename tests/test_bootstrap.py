@@ -155,6 +155,13 @@ def test_what_every_machine_needs_starts() -> None:
     }
 
 
+def test_the_initramfs_is_made_anew_once_its_settings_are_there() -> None:
+    hooks = [word for word in mmdebstrap_words(description()) if word.startswith("--customize-hook=")]
+
+    assert hooks[0].startswith("--customize-hook=tar-in ")
+    assert any(hook.endswith("update-initramfs -u -k all") for hook in hooks[1:])
+
+
 # files
 
 
@@ -187,10 +194,22 @@ def test_update_grub_keeps_the_kernel_options() -> None:
     assert f" ro {options}\n" in files["boot/grub/grub.cfg"]
 
 
+def test_the_initramfs_has_the_disks_and_network_cards_of_qemu_xen_and_ec2() -> None:
+    files = members(files_archive(description(), disk_uuid=DISK_UUID))
+
+    assert "\nMODULES=list\n" in files["etc/initramfs-tools/conf.d/modules"]
+    hook = files["etc/initramfs-tools/hooks/drivers"]
+    words = [line.split() for line in hook.splitlines() if line.startswith(("auto_add_modules", "manual_add_modules"))]
+    assert {"ext4", "block", "scsi", "virtio_pci", "virtio_net", "xen-netfront", "ena"} <= {
+        word for line in words for word in line
+    }
+
+
 def test_what_runs_in_the_image_can_be_run() -> None:
     with tarfile.open(fileobj=io.BytesIO(files_archive(description(), disk_uuid=DISK_UUID))) as tar:
         modes = {member.name: member.mode for member in tar}
 
+    assert modes["etc/initramfs-tools/hooks/drivers"] == 0o755
     assert modes["usr/local/lib/wait-for-nics"] == 0o755
     assert modes["etc/modprobe.d/no-guests.conf"] == 0o644
 

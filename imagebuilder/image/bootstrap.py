@@ -296,6 +296,8 @@ def _finishing_hooks() -> Iterator[str]:
     yield _in_image(
         "sh", "-c", f"for link in {' '.join(links)}; do install -d ${{link%/*}}; ln -s /dev/null $link; done"
     )
+    # The kernel's package has made one before /etc/initramfs-tools was here.
+    yield _in_image("update-initramfs", "-u", "-k", "all")
     yield _in_image("mkdir", "-p", modules)
     yield _in_image("sh", "-c", f"cp /usr/lib/grub/i386-pc/*.mod /usr/lib/grub/i386-pc/*.lst {modules}/")
     yield _in_image("cp", "/usr/lib/grub/i386-pc/boot.img", f"{modules}/boot.img")
