@@ -189,7 +189,7 @@ def test_root_is_found_by_label_and_the_menu_by_uuid() -> None:
 def test_update_grub_keeps_the_kernel_options() -> None:
     files = members(files_archive(description(), disk_uuid=DISK_UUID))
 
-    options = "net.ifnames=0 biosdevname=0 console=tty0 console=hvc0 console=ttyS0,115200"
+    options = "net.ifnames=0 biosdevname=0 cryptomgr.notests console=tty0 console=hvc0 console=ttyS0,115200"
     assert f'GRUB_CMDLINE_LINUX="{options}"\n' in files["etc/default/grub"]
     assert f" ro {options}\n" in files["boot/grub/grub.cfg"]
 
