@@ -21,6 +21,11 @@ DEBIAN_PACKAGE = {
     "guestfish": "libguestfs-tools",
     "virt-diff": "libguestfs-tools",
     "virt-customize": "libguestfs-tools",
+    "nsenter": "util-linux",
+    "ip": "iproute2",
+    "dnsmasq": "dnsmasq-base",
+    "nmap": "nmap",
+    "tcpdump": "tcpdump",
 }
 
 # Debian keeps sfdisk and mke2fs in /sbin, which is not on a plain user's PATH.
@@ -52,9 +57,7 @@ def run_program(
             start_new_session=True,
         )
     except FileNotFoundError as error:
-        package = DEBIAN_PACKAGE.get(name)
-        fix = f"apt-get install {package}" if package else f"put {name} on PATH"
-        raise HostError(f"the program {name} is not installed", fix=fix) from error
+        raise _not_installed(name) from error
     try:
         output, trouble = process.communicate(stdin, timeout=timeout_s)
     except subprocess.TimeoutExpired as error:
@@ -69,6 +72,66 @@ def run_program(
         where = f"{name} (exit {process.returncode})"
         raise BuildError("; ".join(said) or "no message", where=where, fix=f"read {log}" if log else None)
     return output.decode(errors="replace")
+
+
+class RunningProgram:
+    """A program that runs beside this one, in a process group of its own; made by `start_program`."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """The number of its first process."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """What it ended with, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def read_line(self) -> str:
+        """The next line that it prints, or an empty text if it closes its output."""
+        return self._process.stdout.readline().decode(errors="replace").strip() if self._process.stdout else ""
+
+    def tell(self, line: str) -> None:
+        """Give it a line on its standard input, and no more after that."""
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.write(f"{line}\n".encode())
+                self._process.stdin.close()
+
+    def end(self) -> None:
+        """End it, with all of its process group, and wait for that."""
+        _end_group(self._process)
+
+
+def start_program(argv: Sequence[str | Path], *, directory: Path, log: Path) -> RunningProgram:
+    """Start `argv` in `directory` and return at once; what it says on standard error is appended to `log`.
+
+    It can be told one line, and what it prints is read from it: see RunningProgram. The caller ends it. Raises
+    HostError if the program is not installed.
+    """
+    with log.open("ab") as trouble:
+        try:
+            process = subprocess.Popen(
+                [os.fspath(word) for word in argv],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=trouble,
+                env=_environment(None),
+                cwd=directory,
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise _not_installed(Path(argv[0]).name) from error
+    return RunningProgram(process)
+
+
+def _not_installed(name: str) -> HostError:
+    package = DEBIAN_PACKAGE.get(name)
+    fix = f"apt-get install {package}" if package else f"put {name} on PATH"
+    return HostError(f"the program {name} is not installed", fix=fix)
 
 
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
