@@ -12,6 +12,7 @@ from imagebuilder.pki.authority import (
 )
 from imagebuilder.pki.certificates import Curve, Purpose
 from imagebuilder.pki.directory import DEFAULT_DIRECTORY, Access, read_passphrase
+from imagebuilder.pki.impostors import Impostor, make_expired, make_foreigner, make_revoked
 from imagebuilder.pki.index import IssuedCertificate
 from imagebuilder.pki.status import CertificateStatus, State, list_troubles
 
@@ -21,12 +22,16 @@ __all__ = [
     "Authority",
     "CertificateStatus",
     "Curve",
+    "Impostor",
     "IssuedCertificate",
     "Purpose",
     "State",
     "ensure_credentials",
     "init_authority",
     "list_troubles",
+    "make_expired",
+    "make_foreigner",
+    "make_revoked",
     "open_authority",
     "read_passphrase",
 ]

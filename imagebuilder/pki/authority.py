@@ -177,7 +177,7 @@ class Authority:
             raise UsageError(what, fix="give the name of the host, for example oneserver")
         index = self.directory.read_index()
         not_after = self._end_of_validity(now, days)
-        issuer_key = self._signing_key()
+        issuer_key = self.signing_key()
         key = ec.generate_private_key(issuer_key.curve)
         certificate = certify(
             key.public_key(),
@@ -209,7 +209,7 @@ class Authority:
                 number=revocation_number(crl) + 1,
                 now=now,
                 issuer=self.certificate,
-                issuer_key=self._signing_key(),
+                issuer_key=self.signing_key(),
             )
             self.directory.write({REVOCATION_LIST: to_pem(newer).encode()})
         return tuple(fresh.values())
@@ -224,7 +224,8 @@ class Authority:
             raise UsageError(what, where=self.directory.path, fix=fix)
         return entry
 
-    def _signing_key(self) -> ec.EllipticCurvePrivateKey:
+    def signing_key(self) -> ec.EllipticCurvePrivateKey:
+        """The CA's private key. Raises HostError if it is not here, or cannot be opened."""
         where = self.directory.path / CA_KEY
         pem = self.directory.read_secret(CA_KEY, if_missing="put the key of the CA back for this command")
         try:
