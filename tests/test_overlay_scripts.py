@@ -40,14 +40,19 @@ class Root:
         (self.programs / name).write_text(f"#!/bin/sh\n{script}\n")
         (self.programs / name).chmod(0o755)
 
-    def run(self, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, script: str, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a script of the overlays as the machine would."""
         text = (PROJECT / "overlays" / script).read_text(encoding="utf-8")
         copy = self.directory / "script"
         copy.write_text(OWN_DIRECTORIES.sub(rf"{self.directory}/\1", text), encoding="utf-8")
         path = f"{self.programs}:{os.environ['PATH']}"
         return subprocess.run(
-            ["sh", copy], env={"PATH": path, **environment}, capture_output=True, text=True, check=False, timeout=10
+            ["sh", copy, *arguments],
+            env={"PATH": path, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=10,
         )
 
 
@@ -241,14 +246,24 @@ def test_a_worker_waits_until_it_has_an_address(worker: Root) -> None:
 # note-worker
 
 NOTE_WORKER = "openvpn-server/rootfs/usr/lib/imgbuild/note-worker"
-CONNECT = {"script_type": "client-connect", "ifconfig_pool_remote_ip": "10.1.1.100", "trusted_port": "4711"}
+CONNECT = {
+    "script_type": "client-connect",
+    "ifconfig_pool_remote_ip": "10.1.1.100",
+    "ifconfig_pool_netmask": "255.255.255.0",
+    "trusted_port": "4711",
+}
+DISCONNECT = {**CONNECT, "script_type": "client-disconnect"}
+AGAIN = {**CONNECT, "ifconfig_pool_remote_ip": "10.1.1.101", "trusted_port": "4712"}
 FROM_ONE, FROM_OTHER = {"IV_HWADDR": "0a:00:00:00:00:01"}, {"trusted_ip": "75.101.155.97"}
 
 
 @pytest.fixture
 def server(root: Root) -> Root:
-    """A server that knows one worker's name, and whose Grid Engine writes down what it is asked to change."""
-    root.install("getent", '[ "$2" = 10.1.1.100 ] && echo "10.1.1.100      workernode0 alias"')
+    """A server that knows two workers' names, and whose Grid Engine writes down what it is asked to change."""
+    hosts = root.file("/etc/hosts")
+    hosts.write_text(f"10.1.1.99\toneserver\n{RESERVED}")
+    found = '$1 == key || $2 == key { print $1 "      " $2 " alias"; ok = 1 } END { exit !ok }'
+    root.install("getent", f"""awk -v key="$2" '{found}' {hosts}""")
     root.install("sleep", ":")
     root.install("qstat", ":")
     root.install(
@@ -288,11 +303,75 @@ def test_a_worker_that_connects_is_noted_by_name_and_machine(
 def test_a_worker_that_disconnects_is_noted_as_gone_in_a_while(server: Root) -> None:
     server.run(NOTE_WORKER, **CONNECT, **FROM_ONE)
 
-    done = server.run(NOTE_WORKER, **{**CONNECT, "script_type": "client-disconnect"})
+    done = server.run(NOTE_WORKER, **DISCONNECT)
 
     assert done.returncode == 0
     assert list(notes_of(server)) == ["workernode0"]
     assert re.fullmatch(r"gone [0-9]+\n", notes_of(server)["workernode0"])
+
+
+def test_a_worker_keeps_the_address_that_openvpn_gives_it(server: Root) -> None:
+    pushed = server.file("/run/pushed")
+
+    server.run(NOTE_WORKER, pushed, **CONNECT, **FROM_ONE)
+
+    assert not pushed.exists()
+
+
+def test_a_worker_that_is_back_before_it_was_missed_gets_its_address_again(server: Root) -> None:
+    server.run(NOTE_WORKER, **CONNECT, **FROM_ONE)
+    pushed = server.file("/run/pushed")
+
+    done = server.run(NOTE_WORKER, pushed, **AGAIN, **FROM_ONE)
+
+    assert done.returncode == 0
+    assert pushed.read_text() == "ifconfig-push 10.1.1.100 255.255.255.0\n"
+    assert notes_of(server) == {"workernode0": "here 0a:00:00:00:00:01\n"}
+
+
+def test_the_end_of_a_connection_that_was_replaced_is_no_leave(server: Root) -> None:
+    server.run(NOTE_WORKER, **CONNECT, **FROM_ONE)
+    server.run(NOTE_WORKER, server.file("/run/pushed"), **AGAIN, **FROM_ONE)
+
+    done = server.run(NOTE_WORKER, **DISCONNECT)
+
+    assert done.returncode == 0
+    assert notes_of(server) == {"workernode0": "here 0a:00:00:00:00:01\n"}
+
+
+def test_a_worker_that_is_back_after_a_restart_of_the_server_gets_its_address_again(server: Root) -> None:
+    server.file("/var/lib/imgbuild/workers").mkdir()
+    server.file("/var/lib/imgbuild/workers/workernode1").write_text("0a:00:00:00:00:01\n")
+    server.run(NOTE_WORKER, script_type="up")
+    pushed = server.file("/run/pushed")
+
+    server.run(NOTE_WORKER, pushed, **CONNECT, **FROM_ONE)
+
+    assert pushed.read_text() == "ifconfig-push 10.1.1.101 255.255.255.0\n"
+    assert notes_of(server) == {"workernode1": "here 0a:00:00:00:00:01\n"}
+
+
+def test_nobody_gets_the_address_of_a_worker_that_is_there(server: Root) -> None:
+    server.run(NOTE_WORKER, **CONNECT, **FROM_ONE)
+    pushed = server.file("/run/pushed")
+
+    server.run(NOTE_WORKER, pushed, **{**CONNECT, "trusted_port": "4713"}, **FROM_OTHER)
+
+    assert pushed.read_text() == "ifconfig-push 10.1.1.101 255.255.255.0\n"
+    assert notes_of(server) == {
+        "workernode0": "here 0a:00:00:00:00:01\n",
+        "workernode1": "here 75.101.155.97:4713\n",
+    }
+
+
+def test_a_worker_is_refused_if_every_name_is_taken(server: Root) -> None:
+    server.run(NOTE_WORKER, **CONNECT, **FROM_ONE)
+    server.run(NOTE_WORKER, **{**CONNECT, "ifconfig_pool_remote_ip": "10.1.1.101", "trusted_port": "4713"})
+
+    done = server.run(NOTE_WORKER, server.file("/run/pushed"), **{**AGAIN, "trusted_port": "4714"})
+
+    assert done.returncode != 0
+    assert sorted(notes_of(server)) == ["workernode0", "workernode1"]
 
 
 def test_a_worker_without_a_name_is_refused(server: Root) -> None:
@@ -359,6 +438,7 @@ def test_another_machine_under_the_name_of_one_takes_over_only_after_that_one_ha
     server.run(NOTE_WORKER, **CONNECT, **FROM_ONE)
     server.run(MEMBERS)
     (server.directory / "asked").unlink()
+    server.run(NOTE_WORKER, **DISCONNECT)
     server.run(NOTE_WORKER, **CONNECT, **FROM_OTHER)
 
     server.run(MEMBERS)
