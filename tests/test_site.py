@@ -168,11 +168,11 @@ def test_an_overlay_of_the_site_is_filled_in_for_each_machine(directory: Path) -
 
 
 def test_an_overlay_of_the_site_takes_the_place_of_one_that_an_edit_brings(directory: Path) -> None:
-    put(directory / "overlays/nis-client/rootfs/etc/yp.conf.j2", "ypserver {{ server_address }}\n")
+    put(directory / "overlays/nis-client/rootfs/etc/yp.conf.j2", "ypserver {{ server }}\n")
 
     text = text_at(load_site(directory), "local01", "nis_client", "/etc/yp.conf")
 
-    assert text == "ypserver 10.1.1.99\n"
+    assert text == "ypserver oneserver\n"
 
 
 def test_inputs_name_every_value_but_show_no_secret(directory: Path) -> None:
