@@ -8,12 +8,12 @@ ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 # libguestfs builds its appliance from a kernel of this machine; a container has none.
 HAS_KERNEL := $(wildcard /boot/vmlinuz-* /lib/modules/*/vmlinuz)
 HOST_PACKAGES := python3 python3-venv python3-guestfs libguestfs-tools qemu-system-x86 qemu-utils mmdebstrap \
-	fdisk e2fsprogs uidmap util-linux $(if $(HAS_KERNEL),,linux-image-cloud-amd64)
+	fdisk e2fsprogs uidmap util-linux iproute2 dnsmasq-base nmap tcpdump $(if $(HAS_KERNEL),,linux-image-cloud-amd64)
 TEST_PACKAGES := chromium git openssl openvpn shellcheck
 MISSING = $(shell for name in $(1); do dpkg-query -W -f '$${Status}' $$name 2>/dev/null | \
 	grep -q 'ok installed' || echo $$name; done)
 
-.PHONY: setup setup-tests demo test check bench clean
+.PHONY: setup setup-tests demo test rehearse check bench clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -21,6 +21,7 @@ help:
 	@echo "make demo   set this machine up, build the example cluster's images and compare two of them"
 	@echo "make test   set this machine up and run all tests (about half an hour without KVM)"
 	@echo "make check  format, lint, types and the tests that need nothing but Python (seconds)"
+	@echo "make rehearse  boot the example cluster's images together and prove that it works (a quarter of an hour without KVM)"
 	@echo "make bench  times against virt-customize, in one run"
 	@echo "make setup  only set this machine up;  make clean  remove what was built"
 
@@ -51,6 +52,10 @@ demo: setup
 	$(IMGBUILD) list
 	$(IMGBUILD) xen
 	$(IMGBUILD) diff node worker || [ $$? -eq 1 ]
+
+rehearse: setup
+	$(IMGBUILD) build
+	$(IMGBUILD) rehearse
 
 check: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check --quiet .

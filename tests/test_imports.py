@@ -46,7 +46,8 @@ KNOW_EVERY_PROGRAM = {"programs", "host.checks"}
 PURE = (
     *("errors", "secret", "recipe", "plan", "edits", "xen"),
     *("compare.contents", "compare.difference", "pki.index", "pki.status"),
-    *("rehearse.network_drawing", "rehearse.outcome", "rehearse.page", "rehearse.time_line", "rehearse.topology"),
+    *("rehearse.network_drawing", "rehearse.outcome", "rehearse.page", "rehearse.queue", "rehearse.time_line"),
+    "rehearse.topology",
 )
 NOT_PURE = {
     *("asyncio", "fcntl", "getpass", "locale", "logging", "multiprocessing", "os", "platform", "random", "secrets"),

@@ -132,6 +132,7 @@ def test_what_the_plan_wrote_and_what_is_the_base_s_are_held_alike(planned: Plan
             },
             {"path": "/etc/old", "aspects": ["not foreseen"], "foreseen": None, "found": file("0644", MOTD)},
         ],
+        "boot": None,
     }
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from imagebuilder import __version__
-from imagebuilder.cli import build, clean, diff, doctor, images, pki, plan, recipes, verify
+from imagebuilder.cli import build, clean, diff, doctor, images, pki, plan, recipes, rehearse, verify
 from imagebuilder.cli.settings import Settings
 from imagebuilder.errors import HostError, ImgbuildError
 from imagebuilder.pki import DEFAULT_DIRECTORY
@@ -34,6 +34,7 @@ app = typer.Typer(
 * `imgbuild -C DIR plan node` shows what would be written into the node's image.
 * `imgbuild -C DIR build` makes all images; what has not changed costs nothing.
 * `imgbuild -C DIR diff node worker` shows what two images differ in.
+* `imgbuild -C DIR rehearse` boots them together and proves that the cluster works.
 
 Exit codes: 0 done, or the same · 1 different, or a check failed · 2 wrong usage · 3 recipes invalid ·
 4 this machine lacks something (see `imgbuild doctor`) · 5 build failed, nothing published ·
@@ -122,6 +123,7 @@ app.command()(images.show)
 app.command()(images.xen)
 app.command()(diff.diff)
 app.command()(verify.verify)
+app.command(name="rehearse")(rehearse.rehearse_cluster)
 app.add_typer(pki.app)
 app.command()(doctor.doctor)
 app.command()(clean.clean)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,7 +20,7 @@ _MOST_STEPS = 200  # to remember: a step may name a file of the user's
 def show_steps(settings: Settings) -> Iterator[Callable[[str], None]]:
     """A function to call with the name of each step as it begins; says how long the step took the last time."""
     file = settings.cache_directory / _DURATIONS
-    steps = _Steps(_read_durations(file))
+    steps = _Steps(read_durations(file))
     console = Console(stderr=True, highlight=False)
     if settings.verbosity == "quiet":
         yield steps.begin
@@ -32,10 +32,7 @@ def show_steps(settings: Settings) -> Iterator[Callable[[str], None]]:
     else:
         yield lambda name: _show_plain(console, steps, name)
     steps.end()
-    with suppress(OSError):  # the memory is a convenience
-        settings.cache_directory.mkdir(parents=True, exist_ok=True)
-        newest = dict(list(steps.durations.items())[-_MOST_STEPS:])
-        file.write_text(json.dumps(newest, indent=1), encoding="utf-8")
+    remember_durations(file, steps.durations)
 
 
 class _Steps:
@@ -80,9 +77,18 @@ def _show_plain(console: Console, steps: _Steps, name: str) -> None:
     steps.begin(name)
 
 
-def _read_durations(file: Path) -> dict[str, float]:
+def read_durations(file: Path) -> dict[str, float]:
+    """How long each thing took the last time, in seconds, as `remember_durations` wrote it; nothing if it did not."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return {str(name): float(took) for name, took in value.items()} if isinstance(value, dict) else {}
+
+
+def remember_durations(file: Path, durations: Mapping[str, float]) -> None:
+    """Keep in `file` how long the newest of these took, in seconds."""
+    with suppress(OSError):  # the memory is a convenience
+        file.parent.mkdir(parents=True, exist_ok=True)
+        newest = dict(list(durations.items())[-_MOST_STEPS:])
+        file.write_text(json.dumps(newest, indent=1), encoding="utf-8")

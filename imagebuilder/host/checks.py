@@ -41,6 +41,10 @@ _PROGRAMS = (
     ("mke2fs", "-V"),
 )
 
+# Only a rehearsal needs these: addresses and scans on its networks, and what was seen on them.
+_REHEARSAL_PROGRAMS = (("ip", "-V"), ("dnsmasq", "--version"), ("nmap", "--version"), ("tcpdump", "--version"))
+_REHEARSAL_NETWORK = b"link add private type bridge\ntuntap add dev tap0 mode tap\nlink set tap0 master private\n"
+
 # Run in a child: a binding made for another Python can end its process, and only one module here imports guestfs.
 _ASK_BINDING = """
 import json, guestfs
@@ -88,6 +92,7 @@ def check_host(
     if launch == "try":
         checks.append(check_launch(accelerator))
     checks += [check_accelerator(accelerator), *check_programs(), check_user_namespaces(os.geteuid())]
+    checks.append(check_rehearsal(os.geteuid()))
     directories = [store]
     if isinstance(binding, Binding):
         directories += [Path(binding.cache_directory), Path(binding.temporary_directory)]
@@ -201,6 +206,22 @@ def check_user_namespaces(user_id: int) -> HostCheck:
     except BuildError:
         pass  # it has no option that succeeds; that it starts is enough
     return _try_user_namespaces(name)
+
+
+def check_rehearsal(user_id: int) -> HostCheck:
+    """Whether `imgbuild rehearse` can make its networks; a build does without."""
+    name = "rehearsal"
+    own = [] if user_id == 0 else ["--user", "--map-root-user"]
+    try:
+        for program, version in _REHEARSAL_PROGRAMS:
+            run_program([program, version], timeout_s=_MOMENT_S)
+        run_program(["unshare", *own, "--net", "ip", "-batch", "-"], stdin=_REHEARSAL_NETWORK, timeout_s=_MOMENT_S)
+    except HostError as error:
+        return HostCheck(name=name, state="warning", found=f"not possible: {error.what}", fix=error.fix)
+    except BuildError as error:
+        fix = "sudo modprobe bridge tun; let users have network namespaces and /dev/net/tun, or run as root"
+        return HostCheck(name=name, state="warning", found=f"no bridge in a network namespace: {error.what}", fix=fix)
+    return HostCheck(name=name, state="ok", found="bridges and tap devices in a namespace of their own")
 
 
 def check_space(directories: list[Path]) -> Iterator[HostCheck]:

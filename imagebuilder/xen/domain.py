@@ -57,7 +57,7 @@ def network_interfaces(machine: Machine, interfaces: Interfaces | None) -> list[
     devices = interfaces.devices if interfaces else {}
     return [
         NetworkInterface(
-            mac=_mac(f"{recipe.name}/{machine.name}/{name}"), bridge=recipe.networks[device.network].bridge
+            mac=mac_address(f"{recipe.name}/{machine.name}/{name}"), bridge=recipe.networks[device.network].bridge
         )
         for name, device in sorted(devices.items())
     ]
@@ -68,7 +68,8 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _mac(identity: str) -> str:
+def mac_address(identity: str) -> str:
+    """A MAC address that always is the same for the same `identity`."""
     tail = hashlib.sha256(identity.encode()).digest()[:3]
     return ":".join([_XEN_OUI, *(f"{byte:02x}" for byte in tail)])
 

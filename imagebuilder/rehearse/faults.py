@@ -1,0 +1,75 @@
+"""Faults that a cluster must get over by itself."""
+
+import asyncio
+
+from imagebuilder.rehearse.guest import Guest
+from imagebuilder.rehearse.jobs import run_job_on, run_jobs
+from imagebuilder.rehearse.record import Trial, require, within
+from imagebuilder.rehearse.running import JOIN_LIMIT_S, RunningCluster
+from imagebuilder.rehearse.topology import GuestPlan
+
+EARLY = {
+    "faults.early-boot": "A worker that boots before the server reaches its login prompt without it.",
+    "faults.early-join": "It joins by itself once the server is there.",
+}
+PROVES = {
+    "faults.cut": "A worker whose way to the VPN is cut for a minute is back in its queue, and runs a job there.",
+    "faults.reboot": "After a reboot of the server everybody is back by itself, with the same names, and runs jobs.",
+}
+
+_CUT_S = 60.0
+
+
+async def prove_early_boot(cluster: RunningCluster, plan: GuestPlan) -> None:
+    """Start a worker while there is no server yet, and see it come up."""
+    async with cluster.record.check("faults.early-boot") as trial:
+        worker = await cluster.start(plan)
+        line = await within(worker.prompt(), JOIN_LIMIT_S, "there is no login prompt")
+        trial.show(worker.name, "(serial console)", line)
+        ran = await trial.run(worker, "systemctl", "is-active", "imgbuild-private.target")
+        require(ran.output.strip() == "inactive", "it is on the private network, without a server")
+
+
+async def prove_early_join(cluster: RunningCluster, plan: GuestPlan) -> None:
+    """Wait for that worker to join, now that the server has been switched on."""
+    async with cluster.record.check("faults.early-join") as trial:
+        instance = await cluster.join(trial, cluster.guest(plan.label))
+        trial.show(instance.name, "(name and address)", f"{instance.name} {instance.address}")
+
+
+async def prove_cut(cluster: RunningCluster, worker: Guest) -> None:
+    """Pull the plug of a worker's public interface for a minute."""
+    async with cluster.record.check("faults.cut") as trial:
+        before = cluster.instances[worker.plan.label]
+        [device] = [one.device for one in worker.plan.attachments if one.network == "public"]
+        await worker.set_link(device, "down")
+        cluster.watcher.guest(worker.plan.label, f"{before.name}, cut off")
+        await asyncio.sleep(_CUT_S)
+        await trial.run(cluster.server, "qstat", "-f")
+        await worker.set_link(device, "up")
+        trial.show(worker.name, f"({device} was cut off for {_CUT_S:g} s)", "")
+        await _require_return(cluster, trial, worker)
+        await run_job_on(cluster, trial, "after-cut", before.name)
+
+
+async def prove_reboot(cluster: RunningCluster) -> None:
+    """Reboot the server while everything runs."""
+    async with cluster.record.check("faults.reboot") as trial:
+        server = cluster.server
+        label = server.plan.label
+        cluster.watcher.guest(label, "reboots")
+        await within(server.reboot(), JOIN_LIMIT_S, "it does not go down")
+        line = await within(server.prompt(), JOIN_LIMIT_S, "there is no login prompt")
+        trial.show(label, "systemctl reboot", line)
+        cluster.watcher.guest(label, "is up again")
+        for guest in cluster.execution_hosts.values():
+            await _require_return(cluster, trial, guest)
+        await run_jobs(cluster, trial, "after-reboot", cluster.execution_hosts)
+
+
+async def _require_return(cluster: RunningCluster, trial: Trial, guest: Guest) -> None:
+    """Wait for a machine to be back in the queue under the name that it had. Raises CheckFailure."""
+    before = cluster.instances[guest.plan.label]
+    await cluster.wait_for_queue(trial, cluster.execution_hosts, JOIN_LIMIT_S)
+    ran = await trial.run(guest, "hostname")
+    require(ran.output.strip() == before.name, f"it is {ran.output.strip()} now, and was {before.name}")
