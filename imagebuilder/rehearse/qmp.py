@@ -105,17 +105,21 @@ class Monitor:
 class Agent:
     """The agent in a guest, which runs commands there as root."""
 
-    def __init__(self, client: QMPClient) -> None:
+    def __init__(self, client: QMPClient, call_limit_s: float) -> None:
         self._client = client
+        self._call_limit_s = call_limit_s
         self._turn = asyncio.Lock()
 
     @classmethod
-    async def connect(cls, directory: Path, name: str) -> Self:
-        """Connect to the socket `name` in `directory`; an agent need not be there yet."""
+    async def connect(cls, directory: Path, name: str, *, call_limit_s: float = _CALL_LIMIT_S) -> Self:
+        """Connect to the socket `name` in `directory`; an agent need not be there yet.
+
+        One that leaves a question unanswered for `call_limit_s` seconds is given up.
+        """
         client = QMPClient(name)
         client.await_greeting = client.negotiate = False
         await _connect(client, directory, name)
-        return cls(client)
+        return cls(client, call_limit_s)
 
     async def synchronize(self) -> None:
         """Make sure that the agent, which has just come up, answers what it is asked and nothing older."""
@@ -156,9 +160,9 @@ class Agent:
 
     async def _call(self, command: str, arguments: dict[str, object]) -> Any:
         try:
-            return await asyncio.wait_for(self._client.execute(command, arguments), _CALL_LIMIT_S)
+            return await asyncio.wait_for(self._client.execute(command, arguments), self._call_limit_s)
         except TimeoutError as error:
-            raise GuestError(f"its agent does not answer within {_CALL_LIMIT_S:g} s") from error
+            raise GuestError(f"its agent does not answer within {self._call_limit_s:g} s") from error
         except ExecuteError as error:
             raise GuestError(f"its agent refuses {command}: {error}") from error
         except (QMPError, ExecInterruptedError) as error:
