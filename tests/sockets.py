@@ -115,6 +115,24 @@ class FakeMonitor:
         self._writer.close()
 
 
+class FakeConsole:
+    """A serial console that says what it is told to say, and hears nothing."""
+
+    def __init__(self) -> None:
+        self._writer: StreamWriter | None = None
+
+    async def __call__(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """Speak with one client."""
+        self._writer = writer
+        while await reader.read(1 << 16):
+            pass
+
+    def say(self, text: bytes) -> None:
+        """Let the client read this."""
+        assert self._writer is not None
+        self._writer.write(text)
+
+
 def ended(code: int = 0, output: str = "", trouble: str = "") -> dict[str, object]:
     """What guest-exec-status says of a command that has ended by itself."""
     texts = {"out-data": output, "err-data": trouble}
@@ -140,7 +158,9 @@ async def serving(
         server = await asyncio.start_unix_server(hold, path)
     async with server:
         yield
-    await asyncio.gather(*filter(None, talks))
+    # Whoever does not let go of a connection is found out.
+    async with asyncio.timeout(2):
+        await asyncio.gather(*filter(None, talks))
 
 
 async def _questions(reader: StreamReader) -> AsyncIterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ panic).
 
 import asyncio
 import re
+from codecs import getincrementaldecoder
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ _AGENT_LIMIT_S, _NO_PATIENCE_S = 600.0, 1.0
 _LOGIN = re.compile(r"^\S+ login: ", re.MULTILINE)
 _PANIC = re.compile(r"Kernel panic - not syncing.*|You are in emergency mode.*|grub rescue>")
 # Terminal control: what GRUB and systemd colour their messages with (ECMA-48).
-_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|\x1b[ -~]|[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|\x1b[ -'*-Z\\-~]|[\x00-\x08\x0b-\x1f\x7f]")
+_UNFINISHED = re.compile(r"\x1b(\[[0-?]*[ -/]*|[()])?\Z")
 # Headers say who talks to whom and how; contents are not looked at.
 _CAPTURED_BYTES = 128
 
@@ -58,16 +60,17 @@ class Console:
 
     async def listen(self, reader: asyncio.StreamReader) -> None:
         """Take in all that comes, to its end."""
+        decoder = getincrementaldecoder("utf-8")(errors="replace")
         while chunk := await reader.read(1 << 16):
-            self.add(chunk.decode(errors="replace"))
+            self.add(decoder.decode(chunk))
 
     def add(self, chunk: str) -> None:
         """Take in a piece; a control sequence may be cut in two."""
         chunk = self._rest + chunk
-        cut = chunk.rfind("\x1b", len(chunk) - 32 if len(chunk) > 32 else 0)
-        whole = cut < 0 or _CONTROL.match(chunk, cut)
-        self._rest = "" if whole else chunk[cut:]
-        self.text += _CONTROL.sub("", chunk if whole else chunk[:cut])
+        unfinished = _UNFINISHED.search(chunk)
+        end = unfinished.start() if unfinished else len(chunk)
+        self._rest = chunk[end:]
+        self.text += _CONTROL.sub("", chunk[:end])
         grown, self._grown = self._grown, asyncio.Event()
         grown.set()
 
@@ -82,7 +85,9 @@ class Console:
 class Guest:
     """A running guest; made by `Guest.start`."""
 
-    def __init__(self, start: Start, monitor: Monitor, agent: Agent, started_s: float) -> None:
+    def __init__(
+        self, start: Start, monitor: Monitor, agent: Agent, line: asyncio.StreamWriter, started_s: float
+    ) -> None:
         self.plan = start.plan
         self.image = start.image
         self.console = Console()
@@ -100,6 +105,7 @@ class Guest:
         self._directory = start.directory
         self._monitor = monitor
         self._agent = agent
+        self._line = line
         self._agent_is_up = asyncio.Event()
         self._agent_is_down = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -114,11 +120,17 @@ class Guest:
         make_overlay(overlay, base=start.image.disk, base_format=start.image.format)
         command = [*start.networks.enter, "env", "-C", str(start.directory), *qemu_command(start)]
         await asyncio.to_thread(run_program, command, log=start.log, timeout_s=_START_LIMIT_S)
+        return await cls.connect(start)
+
+    @classmethod
+    async def connect(cls, start: Start) -> Self:
+        """The guest whose QEMU waits in `start.directory` to be told to go on; it is. Raises GuestError without one."""
+        label = start.plan.label
         monitor = await Monitor.connect(start.directory, f"{label}.qmp")
         agent = await Agent.connect(start.directory, f"{label}.agent")
-        guest = cls(start, monitor, agent, asyncio.get_running_loop().time())
         async with socket_path(start.directory, f"{label}.console") as path:
-            reader, _ = await asyncio.open_unix_connection(path)
+            reader, line = await asyncio.open_unix_connection(path)
+        guest = cls(start, monitor, agent, line, asyncio.get_running_loop().time())
         guest._tasks += [
             asyncio.create_task(guest.console.listen(reader)),
             asyncio.create_task(guest._follow()),
@@ -215,6 +227,7 @@ class Guest:
     async def close(self) -> None:
         """Let go of the guest; it runs on, unless its networks end."""
         await _cancel(*self._tasks)
+        self._line.close()
         await self._agent.close()
         await self._monitor.close()
 
