@@ -1,16 +1,23 @@
 """Guests for tests that answer commands from a script, without a machine behind them."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
+from imagebuilder.programs import RunningProgram
 from imagebuilder.rehearse.guest import Guest
+from imagebuilder.rehearse.networks import Holder, Networks
+from imagebuilder.rehearse.outcome import CheckOutcome
 from imagebuilder.rehearse.qmp import Ran
+from imagebuilder.rehearse.topology import GuestPlan
 
 
 class ScriptedGuest(Guest):
     """Answers each program with the next of its answers, and keeps what it was to run."""
 
-    def __init__(self, name: str, **answers: Sequence[Ran]) -> None:
+    def __init__(self, name: str, plan: GuestPlan | None = None, **answers: Sequence[Ran]) -> None:
         self.name = name
+        if plan is not None:
+            self.plan = plan
         self.commands: list[tuple[str, ...]] = []
         self.inputs: list[bytes] = []
         self._answers = {program: list(them) for program, them in answers.items()}
@@ -20,3 +27,21 @@ class ScriptedGuest(Guest):
         self.commands.append(argv)
         self.inputs.append(stdin)
         return self._answers[argv[0]].pop(0)
+
+
+class Unwatched:
+    """Looks away."""
+
+    def begin(self, name: str) -> None:
+        """The check of this name is being tried."""
+
+    def decide(self, outcome: CheckOutcome) -> None:
+        """A check has ended."""
+
+    def guest(self, label: str, state: str) -> None:
+        """A guest is now in this state."""
+
+
+def networks_of(program: RunningProgram) -> Networks:
+    """Networks that are none: commands run on those of the test, and `program` is what holds them."""
+    return Networks(enter=(), holder=Holder.of(program.pid), _program=program, _end=ExitStack())

@@ -1,7 +1,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -12,9 +12,9 @@ from imagebuilder.host.accelerator import Accelerator
 from imagebuilder.image.store import Image
 from imagebuilder.programs import start_program
 from imagebuilder.rehearse.guest import Console, Guest, Start, qemu_command
-from imagebuilder.rehearse.networks import Holder, Networks
 from imagebuilder.rehearse.qmp import GuestError
 from imagebuilder.rehearse.topology import make_topology
+from tests.guests import networks_of
 from tests.machines import machine_of, shipped_site
 from tests.sockets import FakeAgent, FakeConsole, FakeMonitor, Trouble, ended, serving
 
@@ -133,7 +133,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         number=1,
         image=image_in(tmp_path / "store/images/node/local01/key"),
         directory=directory,
-        networks=Networks(enter=(), holder=Holder(pid=program.pid, started=""), _program=program, _end=ExitStack()),
+        networks=networks_of(program),
         accelerator=Accelerator(name="tcg", reason="this machine has no /dev/kvm"),
         log=tmp_path / "log",
     )
