@@ -50,7 +50,10 @@ Answer = Mapping[str, object] | int | Trouble | Refusal | Late
 
 
 class FakeAgent:
-    """Answers each command with the next of its answers, and keeps what it was asked."""
+    """Answers each command with the next of its answers, and keeps what it was asked.
+
+    A guest-sync without an answer of its own is answered rightly, and not kept.
+    """
 
     def __init__(self, **answers: Sequence[Answer]) -> None:
         self._answers = {name.replace("_", "-"): list(them) for name, them in answers.items()}
@@ -65,8 +68,12 @@ class FakeAgent:
     async def __call__(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Speak with one client."""
         async for question in _questions(reader):
+            name = question["execute"]
+            if name == "guest-sync" and not self._answers.get(name):
+                writer.write(_reply({"return": question["arguments"]["id"]}, question))
+                continue
             self.questions.append(question)
-            match self._answers[question["execute"]].pop(0):
+            match self._answers[name].pop(0):
                 case Trouble.SILENCE:
                     continue
                 case Trouble.HANG_UP:

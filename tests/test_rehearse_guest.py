@@ -169,7 +169,7 @@ def test_a_guest_has_its_own_disk_sockets_and_interface_and_waits(start: Start) 
         *("-serial", "chardev:console"),
         *("-chardev", "socket,id=agent,path=local01.agent,server=on,wait=off", "-device", "virtio-serial-pci"),
         *("-device", "virtserialport,id=agent,chardev=agent,name=org.qemu.guest_agent.0"),
-        *("-netdev", "tap,id=net0,ifname=tap1.0,script=no,downscript=no"),
+        *("-netdev", "tap,id=net0,ifname=tap1.0,script=no,downscript=no,vnet_hdr=off"),
         *("-device", "virtio-net-pci,id=nic0,netdev=net0,mac=00:16:3e:03:90:41,romfile="),
         *("-object", "filter-dump,id=dump0,netdev=net0,file=local01.eth0.pcap,maxlen=128"),
     ]
@@ -205,15 +205,15 @@ class Machine:
         self.monitor.tell("VSERPORT_CHANGE", id="agent", open=False)
 
 
-def meet(start: Start, machine: Machine, talk: Callable[[Guest], Awaitable[T]]) -> T:
-    """What `talk` comes to with the guest that `machine` is."""
+def meet(start: Start, machine: Machine, talk: Callable[[Guest], Awaitable[T]], *, agent_limit_s: float = 60) -> T:
+    """What `talk` comes to with the guest that `machine` is, whose agent is waited for so long."""
 
     async def conversation() -> T:
         label = start.plan.label
         async with AsyncExitStack() as stack:
             for name, end in (("qmp", machine.monitor), ("agent", machine.agent), ("console", machine.console)):
                 await stack.enter_async_context(serving(start.directory, f"{label}.{name}", end))
-            guest = await Guest.connect(start)
+            guest = await Guest.connect(start, agent_limit_s=agent_limit_s)
             stack.push_async_callback(guest.close)
             return await talk(guest)
 
@@ -270,6 +270,49 @@ def test_a_command_waits_for_the_agent(start: Start) -> None:
         return asked_before, (await running).output
 
     assert meet(start, machine, run) == (0, "local01")
+
+
+def test_an_agent_that_is_not_in_step_is_not_there(start: Start) -> None:
+    machine = Machine(agent=FakeAgent(guest_sync=[1 << 30]))
+
+    async def run(guest: Guest) -> bool:
+        machine.agent_comes()
+        running = asyncio.create_task(guest.run("hostname"))
+        done, _ = await asyncio.wait([running], timeout=0.1)
+        running.cancel()
+        return bool(done)
+
+    assert not meet(start, machine, run)
+
+
+def test_an_agent_that_goes_while_it_is_greeted_is_greeted_again_when_it_comes(start: Start) -> None:
+    agent = FakeAgent(guest_sync=[Trouble.SILENCE], guest_exec=[{"pid": 7}], guest_exec_status=[ended(output="well")])
+    machine = Machine(agent=agent)
+
+    async def run(guest: Guest) -> str:
+        machine.agent_comes()
+        await asyncio.sleep(0.05)
+        machine.agent_goes()
+        machine.agent_comes()
+        return (await guest.run("hostname")).output
+
+    assert meet(start, machine, run) == "well"
+
+
+def test_an_agent_that_never_comes_is_waited_for_once(start: Start) -> None:
+    async def run_twice(guest: Guest) -> tuple[str, float]:
+        clock = asyncio.get_running_loop().time
+        with pytest.raises(GuestError) as raised:
+            await guest.run("hostname")
+        began_s = clock()
+        with pytest.raises(GuestError):
+            await guest.run("hostname")
+        return str(raised.value), clock() - began_s
+
+    trouble, took_s = meet(start, Machine(), run_twice, agent_limit_s=0.5)
+
+    assert trouble == "local01: its agent does not answer\n  fix: have the package qemu-guest-agent in the base"
+    assert took_s < 0.5
 
 
 def test_a_panic_ends_the_waiting_for_a_prompt(start: Start) -> None:

@@ -104,6 +104,10 @@ def test_commands_of_one_guest_take_turns(tmp_path: Path) -> None:
     assert [arguments.get("pid") for _, arguments in agent.asked] == [None, 1, 1, None, 2]
 
 
+def test_an_agent_that_answers_what_it_is_asked_is_in_step(tmp_path: Path) -> None:
+    ask(FakeAgent(), tmp_path, lambda client: client.synchronize())
+
+
 def test_an_agent_that_answers_an_older_question_is_not_in_step(tmp_path: Path) -> None:
     agent = FakeAgent(guest_sync=[1 << 30])
 

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 _START_LIMIT_S = 60
 # From power on to the agent an emulated guest on a busy machine took 250 s. Who has waited in vain once waits no more.
-_AGENT_LIMIT_S, _NO_PATIENCE_S = 600.0, 1.0
+_AGENT_LIMIT_S, _NO_PATIENCE = 600.0, 1 / 600
 _LOGIN = re.compile(r"^\S+ login: ", re.MULTILINE)
 _PANIC = re.compile(r"Kernel panic - not syncing.*|You are in emergency mode.*|grub rescue>")
 # Terminal control: what GRUB and systemd colour their messages with (ECMA-48).
@@ -86,12 +86,12 @@ class Guest:
     """A running guest; made by `Guest.start`."""
 
     def __init__(
-        self, start: Start, monitor: Monitor, agent: Agent, line: asyncio.StreamWriter, started_s: float
+        self, start: Start, monitor: Monitor, agent: Agent, line: asyncio.StreamWriter, *, agent_limit_s: float
     ) -> None:
         self.plan = start.plan
         self.image = start.image
         self.console = Console()
-        self.started_s = started_s
+        self.started_s = asyncio.get_running_loop().time()
         """When it was switched on, by the event loop's clock."""
         self.prompt_s: float | None = None
         """From switching on to the first login prompt."""
@@ -110,7 +110,8 @@ class Guest:
         self._agent_is_down = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._boot_begins = 0
-        self._patience_s = _AGENT_LIMIT_S
+        self._agent_limit_s = agent_limit_s
+        self._patience = 1.0
 
     @classmethod
     async def start(cls, start: Start) -> Self:
@@ -123,14 +124,17 @@ class Guest:
         return await cls.connect(start)
 
     @classmethod
-    async def connect(cls, start: Start) -> Self:
-        """The guest whose QEMU waits in `start.directory` to be told to go on; it is. Raises GuestError without one."""
+    async def connect(cls, start: Start, *, agent_limit_s: float = _AGENT_LIMIT_S) -> Self:
+        """The guest whose QEMU waits in `start.directory` to be told to go on; it is. Raises GuestError without one.
+
+        Its agent is waited for `agent_limit_s` seconds.
+        """
         label = start.plan.label
         monitor = await Monitor.connect(start.directory, f"{label}.qmp")
         agent = await Agent.connect(start.directory, f"{label}.agent")
         async with socket_path(start.directory, f"{label}.console") as path:
             reader, line = await asyncio.open_unix_connection(path)
-        guest = cls(start, monitor, agent, line, asyncio.get_running_loop().time())
+        guest = cls(start, monitor, agent, line, agent_limit_s=agent_limit_s)
         guest._tasks += [
             asyncio.create_task(guest.console.listen(reader)),
             asyncio.create_task(guest._follow()),
@@ -180,12 +184,12 @@ class Guest:
     async def _wait_for_agent(self) -> None:
         """Return when its agent is there. Raises GuestError if it does not come; later calls then wait no more."""
         try:
-            await asyncio.wait_for(self._agent_is_up.wait(), self._patience_s)
+            await asyncio.wait_for(self._agent_is_up.wait(), self._agent_limit_s * self._patience)
         except TimeoutError as error:
-            self._patience_s = _NO_PATIENCE_S
+            self._patience = _NO_PATIENCE
             what, fix = "its agent does not answer", "have the package qemu-guest-agent in the base"
             raise GuestError(what, where=self.name, fix=fix) from error
-        self._patience_s = _AGENT_LIMIT_S
+        self._patience = 1.0
 
     async def _run(self, argv: Sequence[str], stdin: bytes, limit_s: float) -> Ran:
         call = asyncio.ensure_future(self._agent.run(argv, stdin=stdin, limit_s=limit_s))
