@@ -1,4 +1,4 @@
-from imagebuilder.rehearse.queue import QueueInstance, queue_instances
+from imagebuilder.rehearse.queue import QueueInstance, queue_command, queue_instances
 from imagebuilder.rehearse.running import is_well_on
 
 # What qstat of Grid Engine 8.1.9 prints, with the blanks at its lines' ends.
@@ -63,6 +63,10 @@ def test_each_queue_has_its_own_instance_on_a_host() -> None:
     found = instances_in(HEADER + LOCAL01 + RULE + OTHER_QUEUE)
 
     assert [(one.queue, one.host, one.total) for one in found] == [("all.q", "local01", 1), ("night.q", "local01", 8)]
+
+
+def test_qstat_is_told_not_to_cut_long_names_off() -> None:
+    assert queue_command("clouduser") == ("env", "SGE_LONG_QNAMES=-1", "qstat", "-f", "-u", "clouduser")
 
 
 def test_a_name_that_fills_its_column_is_whole() -> None:

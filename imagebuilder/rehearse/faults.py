@@ -4,6 +4,7 @@ import asyncio
 
 from imagebuilder.rehearse.guest import Guest
 from imagebuilder.rehearse.jobs import run_job_on, run_jobs
+from imagebuilder.rehearse.queue import queue_command
 from imagebuilder.rehearse.record import Trial, require, within
 from imagebuilder.rehearse.running import JOIN_LIMIT_S, RunningCluster
 from imagebuilder.rehearse.topology import GuestPlan
@@ -45,7 +46,7 @@ async def prove_cut(cluster: RunningCluster, worker: Guest) -> None:
         await worker.set_link(device, "down")
         cluster.watcher.guest(worker.plan.label, f"{before.name}, cut off")
         await asyncio.sleep(_CUT_S)
-        await trial.run(cluster.server, "qstat", "-f")
+        await trial.run(cluster.server, *queue_command())
         await worker.set_link(device, "up")
         trial.show(worker.name, f"({device} was cut off for {_CUT_S:g} s)", "")
         await _require_return(cluster, trial, worker)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 
 from imagebuilder.rehearse.guest import Guest
-from imagebuilder.rehearse.queue import queue_instances
+from imagebuilder.rehearse.queue import queue_command, queue_instances
 from imagebuilder.rehearse.record import Skip, Trial, require
 from imagebuilder.rehearse.running import JOIN_LIMIT_S, RunningCluster
 
@@ -46,7 +46,7 @@ async def run_jobs(cluster: RunningCluster, trial: Trial, name: str, hosts: Mapp
         await submit(cluster, trial, user, f"{name}-{number + 1}", hosts)
     ran = await trial.until(
         cluster.server,
-        *("qstat", "-f", "-u", user),
+        *queue_command(user),
         so=lambda ran: {one.host for one in queue_instances(ran.output) if one.used == slots} >= set(hosts),
         within_s=_START_LIMIT_S,
         what=f"there is not a job in each of the {count} slots",

@@ -29,6 +29,14 @@ class QueueInstance:
         return not self.states and self.arch != "-NA-"
 
 
+def queue_command(user: str = "*") -> tuple[str, ...]:
+    """What to run to list each queue instance, with the jobs of `user`, or of everybody.
+
+    Without the variable qstat(1) cuts the names of instances off after 30 characters.
+    """
+    return ("env", "SGE_LONG_QNAMES=-1", "qstat", "-f", "-u", user)
+
+
 def queue_instances(text: str) -> Iterator[QueueInstance]:
     """The queue instances in the output of `qstat -f`."""
     for found in _INSTANCE.finditer(text):

@@ -13,14 +13,13 @@ from imagebuilder.image.store import Image
 from imagebuilder.plan.check import Instance
 from imagebuilder.rehearse.guest import Guest, Start
 from imagebuilder.rehearse.networks import Networks
-from imagebuilder.rehearse.queue import QueueInstance, queue_instances
+from imagebuilder.rehearse.queue import QueueInstance, queue_command, queue_instances
 from imagebuilder.rehearse.record import Record, Trial, Watcher
 from imagebuilder.rehearse.topology import GuestPlan, Topology
 from imagebuilder.site import Site
 
 # From switching on to having joined: emulated guests that boot beside each other need two or three minutes.
 JOIN_LIMIT_S = 600
-_QUEUE = ("qstat", "-f", "-u", "*")
 
 
 @dataclass(kw_only=True)
@@ -122,7 +121,7 @@ class RunningCluster:
         names = ", ".join(sorted(hosts))
         ran = await trial.until(
             self.server,
-            *_QUEUE,
+            *queue_command(),
             so=lambda ran: is_well_on(queue_instances(ran.output), hosts),
             within_s=within_s,
             what=f"the queue is not well on {names} and on no other host",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from imagebuilder.rehearse.queue import queue_instances
+from imagebuilder.rehearse.queue import queue_command, queue_instances
 from imagebuilder.rehearse.record import Trial, require
 from imagebuilder.rehearse.running import JOIN_LIMIT_S, RunningCluster
 from imagebuilder.rehearse.topology import GuestPlan
@@ -68,7 +68,7 @@ async def prove_replacement(cluster: RunningCluster, lost: GuestPlan, fresh: Gue
 
         await trial.until(
             cluster.server,
-            *("qstat", "-f", "-u", "*"),
+            *queue_command(),
             so=lambda ran: ran.code == 0 and is_shown(ran.output),
             within_s=_LOSS_LIMIT_S,
             what=f"the queue on {instance.name} still looks well",
