@@ -1,6 +1,7 @@
 """Runs a program of the host, the same way everywhere: no shell, no inherited input, nothing left behind."""
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -126,6 +127,14 @@ def start_program(argv: Sequence[str | Path], *, directory: Path, log: Path) -> 
         except FileNotFoundError as error:
             raise _not_installed(Path(argv[0]).name) from error
     return RunningProgram(process)
+
+
+def require_programs(*names: str) -> None:
+    """Raise HostError if one of these is not installed. For those that another program is to start, such as nsenter."""
+    path = _environment(None)["PATH"]
+    for name in names:
+        if shutil.which(name, path=path) is None:
+            raise _not_installed(name)
 
 
 def _not_installed(name: str) -> HostError:

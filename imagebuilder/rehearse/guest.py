@@ -18,7 +18,7 @@ from typing import Any, Literal, Self, TypeVar
 from imagebuilder.host.accelerator import QEMU, Accelerator, qemu_accelerator_options
 from imagebuilder.image.qemu_img import make_overlay
 from imagebuilder.image.store import Image
-from imagebuilder.programs import run_program
+from imagebuilder.programs import require_programs, run_program
 from imagebuilder.rehearse.networks import Networks, tap_name
 from imagebuilder.rehearse.qmp import Agent, GuestError, Monitor, Ran, socket_path
 from imagebuilder.rehearse.topology import GuestPlan
@@ -116,6 +116,7 @@ class Guest:
     @classmethod
     async def start(cls, start: Start) -> Self:
         """Switch a guest on. Raises BuildError or HostError if QEMU does not start."""
+        require_programs(QEMU)
         label = start.plan.label
         overlay = start.directory / f"{label}.qcow2"
         make_overlay(overlay, base=start.image.disk, base_format=start.image.format)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from imagebuilder.errors import BuildError, HostError
-from imagebuilder.programs import RunningProgram, run_program, start_program
+from imagebuilder.programs import RunningProgram, require_programs, run_program, start_program
 from imagebuilder.rehearse.topology import Topology
 
 # Prints its own number as this machine counts, then lives until its input ends; once told, for as long as nobody
@@ -96,6 +96,7 @@ def open_networks(topology: Topology, *, directory: Path, log: Path) -> Iterator
 
     Raises HostError if this machine cannot make them, saying what it lacks.
     """
+    require_programs("unshare", "nsenter", "ip", "dnsmasq")
     _require_taps()
     with ExitStack() as end:
         program = _start_holder(directory=directory, log=log)

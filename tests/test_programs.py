@@ -1,0 +1,83 @@
+import os
+import select
+import signal
+from pathlib import Path
+
+import pytest
+
+from imagebuilder.errors import HostError
+from imagebuilder.programs import require_programs, start_program
+
+
+def test_programs_that_are_there_may_be_started_by_others() -> None:
+    require_programs("sh", "env")
+
+
+def test_a_program_that_only_an_administrator_has_on_path_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    require_programs("ldconfig")
+
+
+def test_a_program_that_another_would_start_is_missed_before_that() -> None:
+    with pytest.raises(HostError) as raised:
+        require_programs("sh", "no-such-program")
+
+    assert str(raised.value) == ("the program no-such-program is not installed\n  fix: put no-such-program on PATH")
+
+
+def test_a_program_runs_beside_this_one_hears_a_line_and_is_read(tmp_path: Path) -> None:
+    program = start_program(
+        ["sh", "-c", 'pwd; read -r word; echo "$word"; read -r word || echo end'],
+        directory=tmp_path,
+        log=tmp_path / "log",
+    )
+
+    where = program.read_line()
+    program.tell("word")
+    said = [program.read_line(), program.read_line(), program.read_line()]
+    program.end()
+
+    assert where == str(tmp_path)
+    assert said == ["word", "end", ""]
+
+
+def test_a_program_that_is_ended_takes_with_it_what_it_started(tmp_path: Path) -> None:
+    program = start_program(["sh", "-c", "sleep 60 & echo $!; wait"], directory=tmp_path, log=tmp_path / "log")
+    child = os.pidfd_open(int(program.read_line()))
+    was_running = program.exit_code is None
+
+    program.end()
+
+    ended, _, _ = select.select([child], [], [], 10)
+    os.close(child)
+    assert (was_running, ended) == (True, [child])
+    assert program.exit_code == -signal.SIGKILL
+
+
+def test_what_a_program_says_on_standard_error_is_appended_to_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n", encoding="utf-8")
+
+    program = start_program(["sh", "-c", "echo trouble >&2"], directory=tmp_path, log=log)
+    program.read_line()
+    program.end()
+
+    assert log.read_text(encoding="utf-8") == "before\ntrouble\n"
+
+
+def test_a_program_that_has_ended_may_be_told_something_and_ended(tmp_path: Path) -> None:
+    program = start_program(["true"], directory=tmp_path, log=tmp_path / "log")
+    program.read_line()
+
+    program.tell("anybody there?")
+    program.end()
+
+    assert program.exit_code == 0
+
+
+def test_a_program_that_is_not_installed_is_not_started(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="no-such-program is not installed"):
+        start_program(["no-such-program"], directory=tmp_path, log=tmp_path / "log")
