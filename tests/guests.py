@@ -1,4 +1,4 @@
-"""Guests for tests that answer commands from a script, without a machine behind them."""
+"""Guests for tests that answer commands from a script, without a machine behind them, and what they run on."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -7,12 +7,12 @@ from imagebuilder.programs import RunningProgram
 from imagebuilder.rehearse.guest import Guest
 from imagebuilder.rehearse.networks import Holder, Networks
 from imagebuilder.rehearse.outcome import CheckOutcome
-from imagebuilder.rehearse.qmp import Ran
+from imagebuilder.rehearse.qmp import GuestError, Ran
 from imagebuilder.rehearse.topology import GuestPlan
 
 
 class ScriptedGuest(Guest):
-    """Answers each program with the next of its answers, and keeps what it was to run."""
+    """Answers each program with the next of its answers, and keeps what it was to run; dead when there is none."""
 
     def __init__(self, name: str, plan: GuestPlan | None = None, **answers: Sequence[Ran]) -> None:
         self.name = name
@@ -26,7 +26,14 @@ class ScriptedGuest(Guest):
         """The next answer for this program."""
         self.commands.append(argv)
         self.inputs.append(stdin)
-        return self._answers[argv[0]].pop(0)
+        answers = self._answers.get(argv[0])
+        if not answers:
+            raise GuestError("its QEMU has gone", where=self.name)
+        return answers.pop(0)
+
+    async def prompt(self) -> str:
+        """None comes."""
+        raise GuestError("its QEMU has gone", where=self.name)
 
 
 class Unwatched:

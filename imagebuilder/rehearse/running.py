@@ -13,6 +13,7 @@ from imagebuilder.image.store import Image
 from imagebuilder.plan.check import Instance
 from imagebuilder.rehearse.guest import Guest, Start
 from imagebuilder.rehearse.networks import Networks
+from imagebuilder.rehearse.qmp import GuestError
 from imagebuilder.rehearse.queue import QueueInstance, queue_command, queue_instances
 from imagebuilder.rehearse.record import Record, Trial, Watcher
 from imagebuilder.rehearse.topology import GuestPlan, Topology
@@ -67,8 +68,15 @@ class RunningCluster:
         await asyncio.gather(*(self.start(plan) for plan in plans))
 
     def guest(self, label: str) -> Guest:
-        """The guest with this label."""
-        return next(guest for guest in self.guests if guest.plan.label == label)
+        """The guest with this label. Raises GuestError if it was not started."""
+        for guest in self.guests:
+            if guest.plan.label == label:
+                return guest
+        raise GuestError("it was not started", where=label)
+
+    def has_joined(self, plan: GuestPlan) -> bool:
+        """Whether the guest is a part of the cluster."""
+        return plan.label in self.instances
 
     @property
     def server(self) -> Guest:

@@ -69,7 +69,7 @@ async def _bring_up(cluster: RunningCluster) -> None:
 
 async def _prove_configuration(cluster: RunningCluster) -> None:
     """What the edits prove, on all guests at once; and that the guests are machines of their own."""
-    joined = [guest for guest in cluster.guests if guest.plan.label in cluster.instances]
+    joined = [guest for guest in cluster.guests if cluster.has_joined(guest.plan)]
     await asyncio.gather(*(inspection.prove_guest(cluster, guest) for guest in joined))
     if cluster.record.wants("boot.distinct"):
         async with cluster.record.check("boot.distinct") as trial:
@@ -97,9 +97,11 @@ async def _prove_use(cluster: RunningCluster, script: Script) -> None:
     if wants_more:
         await asyncio.gather(*(inspection.prove_prompt(cluster, plan) for plan in more))
         await workers.prove_more(cluster, more)
-        await asyncio.gather(*(inspection.prove_guest(cluster, cluster.guest(plan.label)) for plan in more))
-        await workers.prove_replacement(cluster, more[-1], topology.workers[-1])
-    if record.wants("faults.cut"):
+        joined = [plan for plan in more if cluster.has_joined(plan)]
+        await asyncio.gather(*(inspection.prove_guest(cluster, cluster.guest(plan.label)) for plan in joined))
+        if joined:
+            await workers.prove_replacement(cluster, joined[-1], topology.workers[-1])
+    if record.wants("faults.cut") and cluster.has_joined(first.plan):
         await faults.prove_cut(cluster, first)
     if record.wants("faults.reboot"):
         await faults.prove_reboot(cluster)
