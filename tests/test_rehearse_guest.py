@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import pytest
 
+from imagebuilder.errors import HostError
 from imagebuilder.host.accelerator import Accelerator
 from imagebuilder.image.store import Image
 from imagebuilder.programs import start_program
@@ -326,6 +327,17 @@ def test_a_panic_ends_the_waiting_for_a_prompt(start: Start) -> None:
         "local01: it says: Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\n"
         "  fix: read its serial log"
     )
+
+
+def test_a_disk_that_cannot_be_written_ends_all_waiting(start: Start) -> None:
+    machine = Machine()
+
+    async def wait(guest: Guest) -> None:
+        machine.monitor.tell("BLOCK_IO_ERROR", device="disk", nospace=True)
+        await guest.prompt()
+
+    with pytest.raises(HostError, match="the disk of local01 cannot be written"):
+        meet(start, machine, wait)
 
 
 def test_emergency_mode_ends_the_waiting_for_the_agent(start: Start) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from imagebuilder.errors import BuildError
+from imagebuilder.errors import BuildError, HostError
 from imagebuilder.plan.check import Check, Prints
 from imagebuilder.rehearse.outcome import CheckOutcome, Evidence
 from imagebuilder.rehearse.qmp import GuestError, Ran
@@ -163,7 +163,13 @@ def test_a_guest_that_dies_fails_the_check_on_one_line() -> None:
     assert (outcome.verdict, outcome.reason) == ("failed", "local01: its QEMU has gone; read its serial log")
 
 
-@pytest.mark.parametrize("error", [BuildError("nmap failed"), ZeroDivisionError(), KeyboardInterrupt()])
+def test_a_program_of_this_machine_that_fails_fails_the_check() -> None:
+    outcome = ended_by(BuildError("took longer than 300 s and was ended", where="nmap"))
+
+    assert (outcome.verdict, outcome.reason) == ("failed", "nmap: took longer than 300 s and was ended")
+
+
+@pytest.mark.parametrize("error", [HostError("nmap is not installed"), ZeroDivisionError(), KeyboardInterrupt()])
 def test_what_is_no_finding_goes_on_to_the_caller(error: BaseException) -> None:
     with pytest.raises(type(error)):
         ended_by(error)

@@ -15,6 +15,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
+from imagebuilder.errors import HostError
 from imagebuilder.host.accelerator import QEMU, Accelerator, qemu_accelerator_options
 from imagebuilder.image.qemu_img import make_overlay
 from imagebuilder.image.store import Image
@@ -75,10 +76,14 @@ class Console:
         grown.set()
 
     async def wait_for(self, pattern: re.Pattern[str], *, start: int = 0) -> re.Match[str]:
-        """The first match of `pattern` in the text behind its first `start` characters, as soon as it is there."""
+        """The first match of `pattern` in the text behind its first `start` characters, as soon as it is there.
+
+        A pattern matches within a line: each line is searched as it comes, and again only while it grows.
+        """
         while True:
             if found := pattern.search(self.text, start):
                 return found
+            start = max(start, self.text.rfind("\n") + 1)
             await self._grown.wait()
 
 
@@ -108,6 +113,7 @@ class Guest:
         self._line = line
         self._agent_is_up = asyncio.Event()
         self._agent_is_down = asyncio.Event()
+        self._disk_has_failed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._boot_begins = 0
         self._agent_limit_s = agent_limit_s
@@ -145,9 +151,11 @@ class Guest:
         return guest
 
     async def _follow(self) -> None:
-        """Note when the agent comes and goes."""
+        """Note when the agent comes and goes, and when QEMU cannot write the disk any more."""
         greeting: asyncio.Future[None] | None = None
         async for event, detail in self._monitor.events():
+            if event == "BLOCK_IO_ERROR":
+                self._disk_has_failed.set()
             if event != "VSERPORT_CHANGE" or detail.get("id") != "agent":
                 continue
             if greeting is not None:
@@ -237,17 +245,25 @@ class Guest:
         await self._monitor.close()
 
     async def _or_death(self, wanted: Awaitable[T]) -> T:
-        """What `wanted` comes to, or GuestError if the guest dies before."""
+        """What `wanted` comes to, or GuestError if the guest dies before; HostError if its disk cannot be written.
+
+        QEMU stops a guest when there is no space for what it writes (werror=enospc), and waits for somebody to make
+        room.
+        """
         task = asyncio.ensure_future(wanted)
         gone = asyncio.ensure_future(self._monitor.gone())
+        full = asyncio.ensure_future(self._disk_has_failed.wait())
         panic = asyncio.ensure_future(self.console.wait_for(_PANIC, start=self._boot_begins))
         try:
-            await asyncio.wait({task, gone, panic}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, gone, full, panic}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
+            if full.done():
+                fix = "make room, or choose another store with --store or IMGBUILD_STORE"
+                raise HostError(f"the disk of {self.name} cannot be written", where=self._directory, fix=fix)
             raise self._error("its QEMU has gone" if gone.done() else f"it says: {panic.result().group()}")
         finally:
-            await _cancel(task, gone, panic)
+            await _cancel(task, gone, full, panic)
 
     def _error(self, what: str) -> GuestError:
         return GuestError(what, where=self.name, fix="read its serial log")

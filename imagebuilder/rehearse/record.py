@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Protocol, TypeVar
 
+from imagebuilder.errors import BuildError
 from imagebuilder.plan.check import Check
 from imagebuilder.rehearse.guest import Guest
 from imagebuilder.rehearse.outcome import CheckOutcome, Evidence, Verdict
@@ -133,7 +134,8 @@ class Record:
     async def check(self, name: str, proves: str | None = None) -> AsyncIterator[Trial]:
         """Try the check `name` in the block: it has passed if that ends without an error.
 
-        A CheckFailure or a GuestError that ends it is its reason to have failed, and goes no further.
+        A CheckFailure, a guest or a program of this machine that fails is its reason to have failed, and goes no
+        further.
         """
         trial = Trial(began_s=self.elapsed_s)
         if self.wants(name):
@@ -145,7 +147,7 @@ class Record:
             self._decide(name, proves, trial, "failed", str(failure))
         except Skip as skip:
             self._decide(name, proves, trial, "skipped", str(skip))
-        except GuestError as error:
+        except (BuildError, GuestError) as error:
             self._decide(name, proves, trial, "failed", str(error).replace("\n  fix:", ";"))
         else:
             self._decide(name, proves, trial, "passed")

@@ -1,6 +1,7 @@
 """Sets up what a rehearsal runs on, and reports on it afterwards; what is played on it is the scenario's business."""
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from typing import Literal
 
 from imagebuilder import __version__
 from imagebuilder.errors import HostError
-from imagebuilder.host.accelerator import Accelerator
+from imagebuilder.host.accelerator import QEMU, Accelerator
 from imagebuilder.image.store import Image
 from imagebuilder.pki import Authority
+from imagebuilder.programs import require_programs
 from imagebuilder.rehearse.guest import Guest
 from imagebuilder.rehearse.leavings import HOLDER
 from imagebuilder.rehearse.networks import open_networks
@@ -26,6 +28,9 @@ from imagebuilder.site import Site
 _MEMINFO = Path("/proc/meminfo")
 # Emulated, a guest costs its memory and QEMU's translated code besides.
 _OVERHEAD_MIB: Mapping[str, int] = {"kvm": 100, "tcg": 700}
+
+# What a guest writes into its overlay from its boot to the end of a rehearsal, doubled.
+_OVERLAY_MIB = 200
 
 Play = Callable[[RunningCluster, "Script"], Awaitable[None]]
 
@@ -59,7 +64,10 @@ async def perform(script: Script, play: Play, proves: Mapping[str, str], stage: 
     Raises HostError if this machine cannot run it. With afterwards="keep" all runs on when this returns, until
     somebody ends the holder of its namespaces.
     """
+    # All of them now: nobody wants to learn after a quarter of an hour that one is missing.
+    require_programs(QEMU, "nmap", "tcpdump")
     require_memory(script.topology, stage.accelerator)
+    require_space(script.topology, stage.directory)
     record = Record(proves, script.only, stage.watcher)
     with open_networks(script.topology, directory=stage.directory, log=stage.log) as networks:
         (stage.directory / HOLDER).write_text(networks.holder.to_json(), encoding="utf-8")
@@ -106,6 +114,16 @@ def require_memory(topology: Topology, accelerator: Accelerator) -> None:
     if free < needed:
         what = f"{free} MiB of memory are free, but {len(running)} guests may need {needed} MiB"
         raise HostError(what, fix="rehearse fewer with --workers and --nodes, or make room")
+
+
+def require_space(topology: Topology, directory: Path) -> None:
+    """Raise HostError if the guests' overlays do not fit into `directory`."""
+    needed = len(topology.guests) * _OVERLAY_MIB
+    free = shutil.disk_usage(directory).free >> 20
+    if free < needed:
+        what = f"{free} MiB are free, but {len(topology.guests)} guests may need {needed} MiB"
+        fix = "make room, or choose another store with --store or IMGBUILD_STORE"
+        raise HostError(what, where=directory, fix=fix)
 
 
 def _report(cluster: RunningCluster) -> Report:
