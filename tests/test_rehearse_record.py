@@ -231,14 +231,13 @@ def test_what_was_not_wanted_is_not_missed() -> None:
 
 def test_a_decision_has_its_time_and_how_long_it_took() -> None:
     async def play(record: Record) -> None:
-        await asyncio.sleep(0.11)
+        await asyncio.sleep(0.06)
         async with record.check("jobs.queue"):
-            await asyncio.sleep(0.11)
+            await asyncio.sleep(0.06)
 
     [outcome] = record_of(play)
 
-    assert 0.2 <= outcome.at_s < 5
-    assert 0.1 <= outcome.took_s <= outcome.at_s - 0.1
+    assert 0.1 <= outcome.took_s <= outcome.at_s < 5
 
 
 # What edits prove
@@ -266,10 +265,9 @@ def test_a_check_of_an_edit_is_tried_until_it_holds() -> None:
 
 
 def test_a_check_of_an_edit_that_never_holds_fails_with_what_it_saw_last() -> None:
-    guest = ScriptedGuest("local01", hostname=[WRONG, Ran(code=3, output="", trouble="no name\n")])
-    check = replace(HOST_NAME, within_s=0.1)
+    guest = ScriptedGuest("local01", hostname=[Ran(code=3, output="", trouble="no name\n")])
 
-    [outcome] = record_of(lambda record: record.prove(guest, "local01.hostname.name", check))
+    [outcome] = record_of(lambda record: record.prove(guest, "local01.hostname.name", HOST_NAME))
 
     assert (outcome.verdict, outcome.reason) == ("failed", "exit status 3")
     assert outcome.evidence == (Evidence(where="local01", command="hostname --short", output="no name", code=3),)
@@ -313,8 +311,8 @@ def test_long_evidence_is_cut_in_the_middle() -> None:
     assert trial.evidence[0].output == f"{'a' * 10_000}\n[…]\n{'b' * 10_000}"
 
 
-def test_waiting_shows_the_last_run_only() -> None:
-    guest = ScriptedGuest("local01", hostname=[WRONG, WELL])
+def test_waiting_ends_when_it_is_so_and_shows_that() -> None:
+    guest = ScriptedGuest("local01", hostname=[WELL, WRONG])
     trial = Trial(began_s=0)
 
     asyncio.run(trial.until(guest, "hostname", so=lambda ran: ran == WELL, within_s=60, what="it is localhost"))
