@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -71,18 +71,26 @@ def rehearse_cluster(  # noqa: PLR0913 - one parameter an option
         _end_all(settings, store)
         return
     site = load_site(settings.site_directory)
-    script = _write_script(
-        site, settings, nodes=nodes, workers=workers, only=only or [], timeout_s=timeout_s, keep=keep
-    )
-    checks = all_checks(script)
-    for pattern in script.only:
-        if not any(is_wanted(name, [pattern]) for name in checks):
-            what = f"there is no check '{pattern}'.{nearest(pattern, checks)}"
-            raise UsageError(what, fix="`imgbuild rehearse -n` lists them")
+    hosts = choose_hosts(site, nodes)
+    # One more than run at once: it takes the place of one that is gone.
+    topology = make_topology(site, hosts, workers + 1)
+    if not topology.workers:
+        raise UsageError("no recipe describes the workers", fix="make recipes/ROLE.yaml for `workers.role`")
+    checks = all_checks(site, topology)
+    _require_known(only or [], checks)
     if dry_run:
-        wanted = [name for name in checks if is_wanted(name, script.only)]
-        typer.echo(json.dumps({name: checks[name] for name in wanted}, indent=2) if json_output else "\n".join(wanted))
+        wanted = {name: proves for name, proves in checks.items() if is_wanted(name, only or [])}
+        typer.echo(json.dumps(wanted, indent=2) if json_output else "\n".join(wanted))
         return
+    script = Script(
+        site=site,
+        topology=topology,
+        images=current_images(site, settings, [*hosts, topology.workers[0].machine]),
+        authority=_authority(settings),
+        only=tuple(only or ()),
+        timeout_s=timeout_s,
+        afterwards="keep" if keep else "end",
+    )
     if report_file is not None:
         _require_writable(report_file)
     accelerator = find_accelerator(settings)
@@ -94,24 +102,12 @@ def rehearse_cluster(  # noqa: PLR0913 - one parameter an option
         raise typer.Exit(_FAILED)
 
 
-def _write_script(  # noqa: PLR0913 - one parameter an option
-    site: Site, settings: Settings, *, nodes: int, workers: int, only: Sequence[str], timeout_s: float, keep: bool
-) -> Script:
-    hosts = choose_hosts(site, nodes)
-    # One more than run at once: it takes the place of one that is gone.
-    topology = make_topology(site, hosts, workers + 1)
-    if not topology.workers:
-        raise UsageError("no recipe describes the workers", fix="make recipes/ROLE.yaml for `workers.role`")
-    machines = [*hosts, topology.workers[0].machine]
-    return Script(
-        site=site,
-        topology=topology,
-        images=current_images(site, settings, machines),
-        authority=_authority(settings),
-        only=tuple(only),
-        timeout_s=timeout_s,
-        afterwards="keep" if keep else "end",
-    )
+def _require_known(patterns: Sequence[str], checks: Mapping[str, str]) -> None:
+    """Raise UsageError for a pattern that no check has."""
+    for pattern in patterns:
+        if not any(is_wanted(name, [pattern]) for name in checks):
+            what = f"there is no check '{pattern}'.{nearest(pattern, checks)}"
+            raise UsageError(what, fix="`imgbuild rehearse -n` lists them")
 
 
 def choose_hosts(site: Site, count: int) -> tuple[Machine, ...]:

@@ -29,6 +29,7 @@ T = TypeVar("T")
 _START_LIMIT_S = 60
 # From power on to the agent an emulated guest on a busy machine took 250 s. Who has waited in vain once waits no more.
 _AGENT_LIMIT_S, _NO_PATIENCE = 600.0, 1 / 600
+_GREETING_PAUSE_S = 1.0
 _LOGIN = re.compile(r"^\S+ login: ", re.MULTILINE)
 _PANIC = re.compile(r"Kernel panic - not syncing.*|You are in emergency mode.*|grub rescue>")
 # Terminal control: what GRUB and systemd colour their messages with (ECMA-48).
@@ -167,11 +168,14 @@ class Guest:
                 self._agent_is_down.set()
 
     async def _greet_agent(self) -> None:
-        # One that goes at once is told of by the next event.
-        with suppress(GuestError):
-            await self._agent.synchronize()
-            self._agent_is_down.clear()
-            self._agent_is_up.set()
+        """Wait until the agent answers, however busy its guest is; if it goes, an event ends this."""
+        while not self._agent_is_up.is_set():
+            with suppress(GuestError):
+                await self._agent.synchronize()
+                self._agent_is_down.clear()
+                self._agent_is_up.set()
+                return
+            await asyncio.sleep(_GREETING_PAUSE_S)
 
     async def _note_prompt(self) -> None:
         await self.console.wait_for(_LOGIN)

@@ -7,9 +7,11 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagebuilder.errors import BuildError
 from imagebuilder.programs import run_program
 
 _READ_LIMIT_S = 120
+_MOST_READS, _READ_PAUSE_S = 5, 0.2
 _SCAN_LIMIT_S = 300
 
 _PORT = re.compile(r"^(?P<port>\d+)/(?P<protocol>tcp|udp)\s+(?P<state>\S+)", re.MULTILINE)
@@ -71,9 +73,21 @@ async def count_packets(captures: Collection[Path], expression: str) -> tuple[in
     """How many packets in the captures match the pcap-filter(7) expression, and the first few of them as text."""
     lines: list[str] = []
     for capture in captures:
-        command = tcpdump_command(capture, expression)
-        lines += (await asyncio.to_thread(run_program, command, timeout_s=_READ_LIMIT_S)).splitlines()
+        lines += (await _read_capture(capture, expression)).splitlines()
     return len(lines), "\n".join(lines[:5])
+
+
+async def _read_capture(capture: Path, expression: str) -> str:
+    """What tcpdump prints of a capture, to which QEMU goes on writing: its last packet may be there in part."""
+    command = tcpdump_command(capture, expression)
+    for _ in range(_MOST_READS - 1):
+        try:
+            return await asyncio.to_thread(run_program, command, timeout_s=_READ_LIMIT_S)
+        except BuildError as error:
+            if "truncated" not in error.what:
+                raise
+            await asyncio.sleep(_READ_PAUSE_S)
+    return await asyncio.to_thread(run_program, command, timeout_s=_READ_LIMIT_S)
 
 
 def tcpdump_command(capture: Path, expression: str) -> list[str]:

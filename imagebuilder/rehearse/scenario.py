@@ -9,6 +9,7 @@ from imagebuilder.rehearse.record import require
 from imagebuilder.rehearse.running import RunningCluster
 from imagebuilder.rehearse.stage import Script, Stage, perform
 from imagebuilder.rehearse.topology import Topology
+from imagebuilder.site import Site
 
 
 def scenario_checks(topology: Topology) -> dict[str, str]:
@@ -27,16 +28,15 @@ def scenario_checks(topology: Topology) -> dict[str, str]:
     }
 
 
-def all_checks(script: Script) -> dict[str, str]:
-    """What the script proves, by the names of its checks; of workers as they are named if all goes well."""
-    topology = script.topology
+def all_checks(site: Site, topology: Topology) -> dict[str, str]:
+    """What a rehearsal proves, by the names of its checks; of workers as they are named if all goes well."""
     instances = [(plan.machine, plan.instance) for plan in topology.hosts]
-    names = list(script.site.cluster.workers.items())[: len(topology.workers) - 1]
+    names = list(site.cluster.workers.items())[: len(topology.workers) - 1]
     instances += [(topology.workers[0].machine, Instance(name=name, address=address)) for name, address in names]
     of_edits = {
         f"{instance.name}.{name}": check.proves
         for machine, instance in instances
-        for name, check in script.site.checks(machine, instance).items()
+        for name, check in site.checks(machine, instance).items()
     }
     return {**scenario_checks(topology), **of_edits}
 
