@@ -61,7 +61,7 @@ check: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check --quiet .
 	$(VENV)/bin/ruff check --quiet .
 	$(VENV)/bin/mypy
-	$(PYTHON) -m pytest -q -m 'not browser and not appliance and not whole'
+	$(PYTHON) -m pytest -q -n auto -m 'not browser and not appliance and not whole'
 
 test: setup-tests check
 	$(PYTHON) -m pytest -m 'browser or appliance or whole'
