@@ -93,3 +93,12 @@ def test_a_guest_that_was_not_started_is_a_guest_s_error(program: RunningProgram
             cluster.guest("worker-2")
 
     outcomes_of(ask, "jobs", program, tmp_path)
+
+
+def test_with_one_worker_nothing_is_promised_of_further_ones() -> None:
+    topology = make_topology(SITE, [machine_of(SITE, "oneserver")], 2)
+
+    names = set(scenario.scenario_checks(topology))
+
+    assert {"workers.first", "boot.worker-1.prompt", "faults.cut"} < names
+    assert not {"workers.more", "workers.lost", "workers.replaced", "boot.worker-2.prompt"} & names
