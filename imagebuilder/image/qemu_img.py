@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,56 @@ def image_facts(path: Path, image_format: DiskFormat) -> ImageFacts:
         allocated_bytes=int(str(value["actual-size"])),
         backing_file=None if backing is None else str(backing),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFile:
+    """One file of a chain of overlays."""
+
+    path: Path
+    format: str
+    virtual_size_bytes: int
+
+
+def backing_chain(path: Path, image_format: DiskFormat) -> tuple[ImageFile, ...]:
+    """The files that `path` consists of: itself, what it is an overlay of, and so on."""
+    options = ["--output=json", "--force-share", "--backing-chain", "-f", image_format]
+    rows: list[Mapping[str, object]] = json.loads(run_program(["qemu-img", "info", *options, path], timeout_s=60))
+    return tuple(
+        ImageFile(
+            path=Path(str(row["filename"])), format=str(row["format"]), virtual_size_bytes=int(str(row["virtual-size"]))
+        )
+        for row in rows
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapEntry:
+    """A run of bytes of a disk that are alike: see MAP in qemu-img(1).
+
+    `depth` says which file of the chain has them, 0 the overlay; `offset` where in it, unless they are compressed.
+    """
+
+    start: int
+    length: int
+    depth: int
+    present: bool
+    data: bool
+    offset: int | None
+
+
+def block_map(path: Path, image_format: DiskFormat) -> Iterator[MapEntry]:
+    """How the bytes of the disk at `path` are spread over the files of its chain, in order and without a gap."""
+    options = ["--output=json", "--force-share", "-f", image_format]
+    for row in json.loads(run_program(["qemu-img", "map", *options, path], timeout_s=600)):
+        yield MapEntry(
+            start=row["start"],
+            length=row["length"],
+            depth=row["depth"],
+            present=row["present"],
+            data=row["data"],
+            offset=row.get("offset"),
+        )
 
 
 def format_of(path: Path, stated: DiskFormat | None) -> DiskFormat:
@@ -70,9 +120,18 @@ def copy_to_raw(path: Path, *, base: Path, base_format: DiskFormat) -> None:
 
 
 def copy_flat(path: Path, *, image: Path, image_format: DiskFormat) -> None:
-    """Make `path` a copy of `image` in the same format that needs no other file. Raises BuildError if it cannot."""
-    facts = image_facts(image, image_format)
-    if image_format == "raw" or facts.backing_file is None:
+    """Make `path` a copy of `image` in the same format that needs no other file and has no compressed clusters.
+
+    A base is read often, and by programs that look up where in the file its bytes are. Raises BuildError if the image
+    cannot be read.
+    """
+    if image_format == "raw" or _is_plain(image):
         run_program(["cp", "--reflink=auto", "--sparse=always", "--no-preserve=mode", image, path])
     else:
         run_program(["qemu-img", "convert", "-f", image_format, "-O", image_format, image, path])
+
+
+def _is_plain(image: Path) -> bool:
+    """Whether the qcow2 file has no backing file and nothing compressed in it."""
+    is_alone = len(backing_chain(image, "qcow2")) == 1
+    return is_alone and all(entry.offset is not None for entry in block_map(image, "qcow2") if entry.data)
