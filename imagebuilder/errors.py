@@ -79,3 +79,38 @@ class BuildError(ImgbuildError):
     """An image could not be built or read; nothing was published."""
 
     exit_code = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leftover:
+    """One thing that a failed run has left in a cloud, and the command line that removes it."""
+
+    what: str
+    undo_command: str
+
+    def __str__(self) -> str:
+        return f"{self.what}\n    {self.undo_command}"
+
+
+class RemoteError(ImgbuildError):
+    """A cloud refused or failed; all that the run had made there is removed again."""
+
+    exit_code = 6
+
+
+class LeftoversError(RemoteError):
+    """A cloud failed, and what the run had made there could not be removed: it is listed."""
+
+    exit_code = 7
+
+    def __init__(
+        self, what: str, *, leftovers: Iterable[Leftover], where: object = None, fix: str | None = None
+    ) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.leftovers = tuple(leftovers)
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), "  left behind; remove each with the command below it:", *self._listed()])
+
+    def _listed(self) -> list[str]:
+        return [f"  {leftover}" for leftover in self.leftovers]
