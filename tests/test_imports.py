@@ -16,7 +16,7 @@ LAYERS = (
     {"edits"},
     {"site"},
     {"host", "image", "pki"},
-    {"compare", "xen"},
+    {"compare", "ec2", "xen"},
     {"rehearse"},
     {"cli"},
 )
@@ -45,7 +45,7 @@ KNOW_EVERY_PROGRAM = {"programs", "host.checks"}
 # These take values and return values; they may read the file that they are given.
 PURE = (
     *("errors", "secret", "recipe", "plan", "edits", "xen"),
-    *("compare.contents", "compare.difference", "pki.index", "pki.status"),
+    *("compare.contents", "compare.difference", "ec2.call_failed", "pki.index", "pki.status"),
     *("rehearse.network_drawing", "rehearse.outcome", "rehearse.page", "rehearse.queue", "rehearse.time_line"),
     "rehearse.topology",
 )

@@ -1,0 +1,1 @@
+"""What Amazon EC2 gets: snapshots, AMIs and bundles."""
