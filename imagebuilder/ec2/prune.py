@@ -1,0 +1,69 @@
+"""Which AMIs and snapshots may go: earlier ones of this cluster that nothing uses. Only decides; removes nothing."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from imagebuilder.ec2.ami import IMAGE, Ami, Snapshot, is_own
+
+# An upload takes minutes: a snapshot that is younger may be that of somebody who is at work.
+_ABANDONED_AFTER = timedelta(hours=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """An AMI or a snapshot that stays, and why."""
+
+    id: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunePlan:
+    """What goes and what stays. The snapshots of `amis` go with them; `orphans` are snapshots without an AMI."""
+
+    amis: tuple[Ami, ...]
+    orphans: tuple[Snapshot, ...]
+    kept: tuple[Kept, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneRules:
+    """Whose AMIs may go, and how many of each image stay; with `unfinished`, young snapshots without an AMI, too."""
+
+    cluster: str
+    keep: int
+    unfinished: bool = False
+
+
+def plan_prune(
+    amis: Iterable[Ami], snapshots: Iterable[Snapshot], rules: PruneRules, *, uses: Mapping[str, str], now: datetime
+) -> PrunePlan:
+    """Keep the newest AMIs of each image of the cluster, and all that are not its own or in use.
+
+    `uses` says of AMIs, by id, what uses them. Snapshots that no AMI has are left by a run that was ended; the young
+    ones among them, which a run may still be at work on, go only if the rules say so.
+    """
+    own = [ami for ami in amis if is_own(ami.tags, rules.cluster)]
+    removed: list[Ami] = []
+    kept: list[Kept] = []
+    newer: dict[str, int] = {}
+    for ami in sorted(own, key=lambda ami: (ami.created_at, ami.id), reverse=True):
+        image = ami.tags[IMAGE]
+        newer[image] = newer.get(image, 0) + 1
+        if newer[image] <= rules.keep:
+            kept.append(Kept(id=ami.id, why=f"number {newer[image]} of the newest {rules.keep} of {image}"))
+        elif ami.id in uses:
+            kept.append(Kept(id=ami.id, why=f"used by {uses[ami.id]}"))
+        else:
+            removed.append(ami)
+    taken = {snapshot_id for ami in own for snapshot_id in ami.snapshot_ids}
+    orphans: list[Snapshot] = []
+    for snapshot in snapshots:
+        if snapshot.id in taken or not is_own(snapshot.tags, rules.cluster):
+            continue
+        if now - snapshot.started_at < _ABANDONED_AFTER and not rules.unfinished:
+            kept.append(Kept(id=snapshot.id, why="begun less than an hour ago, and perhaps still at work"))
+        else:
+            orphans.append(snapshot)
+    return PrunePlan(amis=tuple(removed), orphans=tuple(orphans), kept=tuple(kept))

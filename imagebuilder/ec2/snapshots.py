@@ -1,0 +1,76 @@
+"""What EC2 knows of EBS snapshots, and what can be done to them; their blocks are for the EBS direct APIs."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from imagebuilder.ec2.account import Account, failure_code
+from imagebuilder.ec2.ami import Snapshot
+from imagebuilder.ec2.rows import filter_rows, tag_mapping
+from imagebuilder.errors import RemoteError
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import SnapshotTypeDef
+
+_GIB = 1 << 30
+_GONE = {"InvalidSnapshot.NotFound", "InvalidSnapshotID.Malformed"}
+
+
+def find_snapshots(account: Account, *, filters: Mapping[str, Sequence[str]]) -> tuple[Snapshot, ...]:
+    """The account's own snapshots that all `filters` fit."""
+    request = {"OwnerIds": ["self"], "Filters": filter_rows(filters)}
+    pages = account.pages("DescribeSnapshots", "own snapshots", account.ec2.describe_snapshots, request)
+    return tuple(_snapshot(row) for page in pages for row in page["Snapshots"])
+
+
+def find_snapshot(account: Account, snapshot_id: str, *, made_at: float | None = None) -> Snapshot | None:
+    """The snapshot with this id, or None; `made_at`: see RetryBudget.run."""
+    ask = partial(account.ec2.describe_snapshots, SnapshotIds=[snapshot_id])
+    try:
+        rows = account.call("DescribeSnapshots", snapshot_id, ask, made_at=made_at)["Snapshots"]
+    except RemoteError as error:
+        if failure_code(error) in _GONE:
+            return None
+        raise
+    return _snapshot(rows[0]) if rows else None
+
+
+def wait_for_snapshot(account: Account, snapshot_id: str, *, timeout_s: float) -> Snapshot:
+    """The snapshot once it is completed. Raises RemoteError if it fails, or is not completed in time."""
+    began = account.budget.now()
+
+    def look() -> Snapshot | None:
+        snapshot = find_snapshot(account, snapshot_id, made_at=began)
+        if snapshot is None or snapshot.state in {"error", "recoverable"}:
+            state = snapshot.state if snapshot else "gone"
+            raise RemoteError(f"did not complete: {state}", where=snapshot_id, fix="run the same command again")
+        return snapshot if snapshot.state == "completed" else None
+
+    return account.wait(look, what=snapshot_id, wanted="completed", timeout_s=timeout_s)
+
+
+def delete_snapshot(account: Account, snapshot_id: str) -> None:
+    """Delete a snapshot, pending or not; that it is gone already is no error."""
+    try:
+        account.call("DeleteSnapshot", snapshot_id, partial(account.ec2.delete_snapshot, SnapshotId=snapshot_id))
+    except RemoteError as error:
+        if failure_code(error) not in _GONE:
+            raise
+
+
+def is_encrypted_by_default(account: Account) -> bool:
+    """Whether the account encrypts each new snapshot in this region, asked or not."""
+    ask = account.ec2.get_ebs_encryption_by_default
+    return account.call("GetEbsEncryptionByDefault", account.region, ask)["EbsEncryptionByDefault"]
+
+
+def _snapshot(row: "SnapshotTypeDef") -> Snapshot:
+    return Snapshot(
+        id=row["SnapshotId"],
+        state=row["State"],
+        volume_bytes=row["VolumeSize"] * _GIB,
+        is_encrypted=row.get("Encrypted", False),
+        started_at=row["StartTime"],
+        description=row.get("Description", ""),
+        tags=tag_mapping(row.get("Tags", [])),
+    )
