@@ -24,6 +24,8 @@ LAYERS = (
 # What is outside, and the one package or module that imports it.
 OWNER_OF_LIBRARY = {
     "ClusterShell": "recipe.cluster",
+    "boto3": "ec2.account",
+    "botocore": "ec2.account",
     "cryptography": "pki",
     "guestfs": "image.appliance",
     "qemu": "rehearse.qmp",

@@ -66,6 +66,10 @@ class Account:
         """The same account in another region, with the same retry budget."""
         return Account(self._session, region, self.budget)
 
+    def with_budget(self, budget: RetryBudget) -> "Account":
+        """The same account and region, with another retry budget."""
+        return Account(self._session, self.region, budget)
+
     def credentials(self) -> Credentials:
         """The credentials as they are now; boto3 renews those that end. Raises RemoteError if there are none."""
         from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - boto3 takes a quarter of a second

@@ -21,6 +21,7 @@ RECIPE = "imgbuild:recipe"
 BASE = "imgbuild:base"
 CHECKSUM = "imgbuild:checksum"
 CARRIES = "imgbuild:carries"
+RUN = "imgbuild:run"
 _OWN = (CLUSTER, IMAGE, KEY)
 
 # The name of an AMI has 128 characters at the most (RegisterImage, Name), that of a machine 63.

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from imagebuilder.ec2.account import Account, failure_code
-from imagebuilder.ec2.ami import ROOT_DEVICE, Ami
+from imagebuilder.ec2.ami import ROOT_DEVICE, RUN, Ami
 from imagebuilder.ec2.rows import filter_rows, tag_mapping, tag_rows
 from imagebuilder.errors import RemoteError
 
@@ -176,17 +176,18 @@ def _templates_of(account: Account, ami_ids: Sequence[str]) -> dict[str, str]:
     }
 
 
-def copy(account: Account, ami: Ami, *, token: str, encryption: Encryption | None) -> str:
+def copy_ami(account: Account, ami: Ami, *, run: str, encryption: Encryption | None) -> str:
     """Begin to copy an AMI into the account's region, with its tags, and return the copy's id.
 
-    The same `token` gives the same copy, so a request whose answer got lost can be sent again.
+    The same `run` gives the same copy, so a request whose answer got lost can be sent again.
     """
+    tags = tag_rows({**ami.tags, RUN: run})
     request: CopyImageRequestTypeDef = {
         "SourceImageId": ami.id,
         "SourceRegion": ami.region,
         "Name": ami.name,
-        "ClientToken": token,
-        "TagSpecifications": [{"ResourceType": kind, "Tags": tag_rows(ami.tags)} for kind in ("image", "snapshot")],
+        "ClientToken": run,
+        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in ("image", "snapshot")],
     }
     if encryption is not None:
         request["Encrypted"] = True
@@ -195,7 +196,7 @@ def copy(account: Account, ami: Ami, *, token: str, encryption: Encryption | Non
     return account.call("CopyImage", f"copy of {ami.id}", partial(account.ec2.copy_image, **request))["ImageId"]
 
 
-def share(account: Account, ami_id: str, accounts: Sequence[str], *, change: Literal["Add", "Remove"]) -> None:
+def share_ami(account: Account, ami_id: str, accounts: Sequence[str], *, change: Literal["Add", "Remove"]) -> None:
     """Let accounts start instances of an AMI, or no longer; "all" is everybody."""
     rows: list[LaunchPermissionTypeDef] = [{"Group": "all"} if one == "all" else {"UserId": one} for one in accounts]
     permission: LaunchPermissionModificationsTypeDef = {"Add": rows} if change == "Add" else {"Remove": rows}

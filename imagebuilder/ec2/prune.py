@@ -19,10 +19,18 @@ class Kept:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrunePlan:
-    """What goes and what stays. The snapshots of `amis` go with them; `orphans` are snapshots without an AMI."""
+class Removal:
+    """An AMI that goes, and its snapshots that go with it: those that no other AMI has."""
 
-    amis: tuple[Ami, ...]
+    ami: Ami
+    snapshot_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunePlan:
+    """What goes and what stays. `orphans` are snapshots without an AMI."""
+
+    removals: tuple[Removal, ...]
     orphans: tuple[Snapshot, ...]
     kept: tuple[Kept, ...]
 
@@ -41,13 +49,15 @@ def plan_prune(
 ) -> PrunePlan:
     """Keep the newest AMIs of each image of the cluster, and all that are not its own or in use.
 
-    `uses` says of AMIs, by id, what uses them. Snapshots that no AMI has are left by a run that was ended; the young
-    ones among them, which a run may still be at work on, go only if the rules say so.
+    `amis` are all of the account, as one that is not the cluster's may have a snapshot that is. `uses` says of AMIs,
+    by id, what uses them. Snapshots that no AMI has are left by a run that was ended; the young ones among them, which
+    a run may still be at work on, go only if the rules say so.
     """
-    own = [ami for ami in amis if is_own(ami.tags, rules.cluster)]
+    everything = tuple(amis)
     removed: list[Ami] = []
     kept: list[Kept] = []
     newer: dict[str, int] = {}
+    own = [ami for ami in everything if is_own(ami.tags, rules.cluster)]
     for ami in sorted(own, key=lambda ami: (ami.created_at, ami.id), reverse=True):
         image = ami.tags[IMAGE]
         newer[image] = newer.get(image, 0) + 1
@@ -57,13 +67,17 @@ def plan_prune(
             kept.append(Kept(id=ami.id, why=f"used by {uses[ami.id]}"))
         else:
             removed.append(ami)
-    taken = {snapshot_id for ami in own for snapshot_id in ami.snapshot_ids}
+    taken = {snapshot_id for ami in everything if ami not in removed for snapshot_id in ami.snapshot_ids}
+    removals = [
+        Removal(ami=ami, snapshot_ids=tuple(one for one in ami.snapshot_ids if one not in taken)) for ami in removed
+    ]
+    known = {snapshot_id for ami in everything for snapshot_id in ami.snapshot_ids}
     orphans: list[Snapshot] = []
     for snapshot in snapshots:
-        if snapshot.id in taken or not is_own(snapshot.tags, rules.cluster):
+        if snapshot.id in known or not is_own(snapshot.tags, rules.cluster):
             continue
         if now - snapshot.started_at < _ABANDONED_AFTER and not rules.unfinished:
             kept.append(Kept(id=snapshot.id, why="begun less than an hour ago, and perhaps still at work"))
         else:
             orphans.append(snapshot)
-    return PrunePlan(amis=tuple(removed), orphans=tuple(orphans), kept=tuple(kept))
+    return PrunePlan(removals=tuple(removals), orphans=tuple(orphans), kept=tuple(kept))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import SnapshotTypeDef
 
 _GIB = 1 << 30
+_BELIEVED_S = 20.0
 _GONE = {"InvalidSnapshot.NotFound", "InvalidSnapshotID.Malformed"}
 
 
@@ -50,12 +51,24 @@ def wait_for_snapshot(account: Account, snapshot_id: str, *, timeout_s: float) -
 
 
 def delete_snapshot(account: Account, snapshot_id: str) -> None:
-    """Delete a snapshot, pending or not; that it is gone already is no error."""
-    try:
-        account.call("DeleteSnapshot", snapshot_id, partial(account.ec2.delete_snapshot, SnapshotId=snapshot_id))
-    except RemoteError as error:
-        if failure_code(error) not in _GONE:
-            raise
+    """Delete a snapshot, pending or not; that it is gone already is no error.
+
+    EC2 may believe for some seconds that an AMI which is gone still has it.
+    """
+    ask = partial(account.ec2.delete_snapshot, SnapshotId=snapshot_id)
+    began = account.budget.now()
+
+    def attempt() -> bool | None:
+        try:
+            account.call("DeleteSnapshot", snapshot_id, ask)
+        except RemoteError as error:
+            if failure_code(error) == "InvalidSnapshot.InUse" and account.budget.now() - began < _BELIEVED_S:
+                return None
+            if failure_code(error) not in _GONE:
+                raise
+        return True
+
+    account.wait(attempt, what=snapshot_id, wanted="deleted", timeout_s=_BELIEVED_S + 1)
 
 
 def is_encrypted_by_default(account: Account) -> bool:
