@@ -74,7 +74,7 @@ _THROTTLED = (
     *("SlowDown", "LimitExceededException", "EC2ThrottledException"),
 )
 # Errors with a status below 500 that the next attempt may not meet.
-_FLEETING = ("RequestTimeout", "RequestTimeoutException", "WRITE_REQUEST_TIMEOUT", "OperationAborted", BAD_ANSWER)
+_FLEETING = ("RequestTimeout", "RequestTimeoutException", "OperationAborted", BAD_ANSWER)
 _DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "OptInRequired")
 _CREDENTIALS = (
     *("AuthFailure", "ExpiredToken", "ExpiredTokenException", "RequestExpired", "RequestTimeTooSkewed"),

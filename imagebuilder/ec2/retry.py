@@ -18,8 +18,8 @@ Answer = TypeVar("Answer")
 
 _FIRST_DELAY_S = 0.2
 _LONGEST_DELAY_S = 20.0
-# How often a thing is asked for that its maker has just been told of (coldsnap#43: up to about two minutes).
-_NEW_DELAY_S = 2.0
+# Between questions for a thing that its maker has just been told of (coldsnap#43: for up to about two minutes).
+_LONGEST_NEW_DELAY_S = 2.0
 # The pace of all senders after the first throttled call, and the slowest one.
 _FIRST_INTERVAL_S = 0.004
 _LONGEST_INTERVAL_S = 5.0
@@ -126,7 +126,7 @@ class RetryBudget:
                 # All of it by chance, so that threads which failed together don't come back together.
                 return self._around.chance() * min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** min(tried, 16))
             case Trouble.NOT_FOUND if made_at is not None and self._around.now() - made_at < self.limits.new_s:
-                return _NEW_DELAY_S * (0.5 + self._around.chance() / 2)
+                return (0.5 + self._around.chance() / 2) * min(_LONGEST_NEW_DELAY_S, 0.1 * 2.0 ** min(tried, 16))
             case _:
                 return None
 

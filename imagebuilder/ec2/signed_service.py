@@ -112,8 +112,6 @@ def _refusal(answer: Answer) -> CallFailed:
     named = answer.headers.get("x-amzn-errortype") or str(said.get("__type") or said.get("code") or answer.status)
     code = named.partition(":")[0].rpartition("#")[2]
     reason = said.get("Reason")
-    if reason == "WRITE_REQUEST_TIMEOUT":  # a ValidationException, though only the network was slow
-        code = reason
     message = str(said.get("Message") or said.get("message") or "")
     text = f"{message} [{reason}]" if reason else message
     request_id = answer.headers.get("x-amzn-requestid")
