@@ -8,12 +8,12 @@ AWS_EC2_METADATA_DISABLED=false says that it is there; on another machine, anybo
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from imagebuilder.ec2.call_failed import BAD_ANSWER, CERTIFICATE_REFUSED, CONNECTION_LOST, TIMEOUT, CallFailed
 from imagebuilder.ec2.retry import Call, RetryBudget
+from imagebuilder.ec2.signing import Credentials
 from imagebuilder.errors import RemoteError, UsageError
 from imagebuilder.secret import Secret
 
@@ -28,15 +28,6 @@ Page = TypeVar("Page", bound=Mapping[str, object])
 
 _CONNECT_TIMEOUT_S = 10
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.2, 5.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Credentials:
-    """What requests are signed with at this moment."""
-
-    access_key: str
-    secret_key: Secret
-    session_token: Secret | None
 
 
 class Account:

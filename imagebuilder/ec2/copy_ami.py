@@ -3,11 +3,12 @@
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from imagebuilder.ec2.account import Account
-from imagebuilder.ec2.ami import Ami
-from imagebuilder.ec2.images import Encryption, copy_ami, wait_for_ami
-from imagebuilder.ec2.undo import Sought, undone_on_failure
+from imagebuilder.ec2.ami import RUN, Ami
+from imagebuilder.ec2.images import Encryption, copy_ami, find_amis, wait_for_ami
+from imagebuilder.ec2.undo import undone_on_failure
 
 _TIMEOUT_S = 3600.0  # between regions a copy takes minutes; an hour, if there is much to copy
 
@@ -25,7 +26,7 @@ def copy_everywhere(
         for target, undo in zip(targets, undos, strict=True):
             on_step(f"copy {ami.id} to {target.region}")
             run = str(uuid.uuid4())
-            undo.may_make(Sought(kind="ami", run=run))
+            undo.may_make(partial(_find_copy, run=run))
             ids.append(copy_ami(target, ami, run=run, encryption=encryption))
             undo.made(ids[-1])
         copies = []
@@ -35,3 +36,7 @@ def copy_everywhere(
         for undo in undos:
             undo.keep()
     return tuple(copies)
+
+
+def _find_copy(account: Account, *, run: str) -> list[str]:
+    return [ami.id for ami in find_amis(account, filters={f"tag:{RUN}": [run]}) if ami.tags.get(RUN) == run]

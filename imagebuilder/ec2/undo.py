@@ -1,65 +1,50 @@
 """Removes what a run has made in EC2, if the run fails; what cannot be removed is listed with the command for it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
 
 from imagebuilder.ec2.account import Account
-from imagebuilder.ec2.ami import RUN
-from imagebuilder.ec2.images import deregister, find_amis
+from imagebuilder.ec2.images import deregister
 from imagebuilder.ec2.retry import RetryBudget, RetryLimits
-from imagebuilder.ec2.snapshots import delete_snapshot, find_snapshots
+from imagebuilder.ec2.snapshots import delete_snapshot
 from imagebuilder.errors import ImgbuildError, Leftover, LeftoversError, RemoteError
 
 # Somebody waits for the end of a run that has failed already.
 _LIMITS = RetryLimits(attempt_timeout_s=20, attempts=5, patience_s=60)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sought:
-    """Something known by the run that has made it, which the tag `imgbuild:run` says; an AMI by its snapshot, too."""
-
-    kind: Literal["ami", "snapshot"]
-    run: str
-    snapshot_id: str | None = None
-
-
 class Undo:
-    """What to remove if the run fails; made by `undone_on_failure`."""
+    """The AMIs to remove if the run fails; made by `undone_on_failure`."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
+        self._searches: list[Callable[[Account], Sequence[str]]] = []
         self._ids: list[str] = []
-        self._sought: list[Sought] = []
 
-    def made(self, resource_id: str) -> None:
-        """An AMI or a snapshot was made."""
-        self._ids.append(resource_id)
+    def may_make(self, find: Callable[[Account], Sequence[str]]) -> None:
+        """An AMI is about to be made, and the answer with its id may get lost; `find` then finds the id."""
+        self._searches.append(find)
 
-    def may_make(self, sought: Sought) -> None:
-        """Something is about to be made, and the answer with its id may get lost."""
-        self._sought.append(sought)
+    def made(self, ami_id: str) -> None:
+        """The AMI was made."""
+        self._ids.append(ami_id)
 
     def keep(self) -> None:
         """The run has succeeded: nothing is to be removed any more."""
         self._ids.clear()
-        self._sought.clear()
+        self._searches.clear()
 
     def remove(self) -> list[Leftover]:
-        """Remove all that was made, the newest first, and return what is left."""
+        """Remove all that was made, and return what is left."""
         account = self._account.with_budget(RetryBudget(_LIMITS))
         leftovers: list[Leftover] = []
-        for sought in self._sought:
+        for find in self._searches:
             try:
-                self._ids += [one for one in find_made(account, sought) if one not in self._ids]
+                self._ids += [one for one in find(account) if one not in self._ids]
             except (ImgbuildError, KeyboardInterrupt):
-                what = f"perhaps {'an AMI' if sought.kind == 'ami' else 'a snapshot'}, whose id did not arrive"
-                leftovers.append(Leftover(what=what, undo_command=_look_command(account.region, sought)))
-        # An AMI holds its snapshots fast.
-        for resource_id in sorted(self._ids, key=lambda one: not one.startswith("ami-")):
-            leftovers += remove(account, [resource_id])
-        return leftovers
+                command = f"aws --region {account.region} ec2 describe-images --owners self"
+                leftovers.append(Leftover(what="perhaps an AMI, whose id did not arrive", undo_command=command))
+        return [*leftovers, *remove(account, self._ids)]
 
 
 @contextmanager
@@ -105,20 +90,3 @@ def undo_command(region: str, resource_id: str) -> str:
     """The command line that removes an AMI or a snapshot."""
     verb = "deregister-image --image-id" if resource_id.startswith("ami-") else "delete-snapshot --snapshot-id"
     return f"aws --region {region} ec2 {verb} {resource_id}"
-
-
-def find_made(account: Account, sought: Sought) -> list[str]:
-    """The ids of what a run has made, whose answer it may not have got."""
-    if sought.kind == "snapshot":
-        snapshots = find_snapshots(account, filters={f"tag:{RUN}": [sought.run]})
-        return [one.id for one in snapshots if one.tags.get(RUN) == sought.run]
-    if sought.snapshot_id is not None:
-        amis = find_amis(account, filters={"block-device-mapping.snapshot-id": [sought.snapshot_id]})
-        return [one.id for one in amis if sought.snapshot_id in one.snapshot_ids]
-    amis = find_amis(account, filters={f"tag:{RUN}": [sought.run]})
-    return [one.id for one in amis if one.tags.get(RUN) == sought.run]
-
-
-def _look_command(region: str, sought: Sought) -> str:
-    verb = "describe-images --owners self" if sought.kind == "ami" else "describe-snapshots --owner-ids self"
-    return f"aws --region {region} ec2 {verb} --filters Name=tag:{RUN},Values={sought.run}"
