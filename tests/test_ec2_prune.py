@@ -39,7 +39,7 @@ def snapshot(name: str, *, age: timedelta = timedelta(days=2), cluster: str = "s
         volume_bytes=1 << 32,
         is_encrypted=False,
         started_at=NOW - age,
-        description="",
+        message="",
         tags=tags(cluster),
     )
 

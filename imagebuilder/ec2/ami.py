@@ -35,14 +35,14 @@ SnapshotState = Literal["pending", "completed", "error", "recoverable", "recover
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """An EBS snapshot; `volume_bytes` is the size of a volume made from it."""
+    """An EBS snapshot; `volume_bytes` is the size of a volume made from it, `message` why it failed."""
 
     id: str
     state: SnapshotState
     volume_bytes: int
     is_encrypted: bool
     started_at: datetime
-    description: str
+    message: str
     tags: Mapping[str, str]
 
 

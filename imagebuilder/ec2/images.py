@@ -145,6 +145,12 @@ def deregister(account: Account, ami_id: str) -> None:
             raise
 
 
+def tag(account: Account, ids: Sequence[str], tags: Mapping[str, str]) -> None:
+    """Set tags of AMIs or snapshots."""
+    ask = partial(account.ec2.create_tags, Resources=list(ids), Tags=tag_rows(tags))
+    account.call("CreateTags", ", ".join(ids), ask, made_at=account.budget.now())
+
+
 def uses_of(account: Account, ami_ids: Sequence[str]) -> dict[str, str]:
     """What uses the AMIs, by their id: an instance that is not gone for good, or a launch template."""
     uses: dict[str, str] = {}

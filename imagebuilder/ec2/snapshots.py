@@ -50,8 +50,8 @@ def wait_for_snapshot(account: Account, snapshot_id: str, *, timeout_s: float) -
     return account.wait(look, what=snapshot_id, wanted="completed", timeout_s=timeout_s)
 
 
-def delete_snapshot(account: Account, snapshot_id: str) -> None:
-    """Delete a snapshot, pending or not; that it is gone already is no error.
+def delete_snapshot(account: Account, snapshot_id: str, *, made_at: float | None = None) -> None:
+    """Delete a snapshot, pending or not; that it is gone already is no error. `made_at`: see RetryBudget.run.
 
     EC2 may believe for some seconds that an AMI which is gone still has it.
     """
@@ -60,7 +60,7 @@ def delete_snapshot(account: Account, snapshot_id: str) -> None:
 
     def attempt() -> bool | None:
         try:
-            account.call("DeleteSnapshot", snapshot_id, ask)
+            account.call("DeleteSnapshot", snapshot_id, ask, made_at=made_at)
         except RemoteError as error:
             if failure_code(error) == "InvalidSnapshot.InUse" and account.budget.now() - began < _BELIEVED_S:
                 return None
@@ -84,6 +84,6 @@ def _snapshot(row: "SnapshotTypeDef") -> Snapshot:
         volume_bytes=row["VolumeSize"] * _GIB,
         is_encrypted=row.get("Encrypted", False),
         started_at=row["StartTime"],
-        description=row.get("Description", ""),
+        message=row.get("StateMessage", ""),
         tags=tag_mapping(row.get("Tags", [])),
     )

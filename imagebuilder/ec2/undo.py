@@ -9,7 +9,6 @@ from imagebuilder.ec2.retry import RetryBudget, RetryLimits
 from imagebuilder.ec2.snapshots import delete_snapshot
 from imagebuilder.errors import ImgbuildError, Leftover, LeftoversError, RemoteError
 
-# Somebody waits for the end of a run that has failed already.
 _LIMITS = RetryLimits(attempt_timeout_s=20, attempts=5, patience_s=60)
 
 
@@ -36,7 +35,7 @@ class Undo:
 
     def remove(self) -> list[Leftover]:
         """Remove all that was made, and return what is left."""
-        account = self._account.with_budget(RetryBudget(_LIMITS))
+        account = undoing(self._account)
         leftovers: list[Leftover] = []
         for find in self._searches:
             try:
@@ -60,16 +59,26 @@ def undone_on_failure(account: Account) -> Iterator[Undo]:
         leftovers = undo.remove()
         if not leftovers:
             raise
-        match error:
-            case LeftoversError():
-                both = (*error.leftovers, *leftovers)
-                raise LeftoversError(error.what, leftovers=both, where=error.where, fix=error.fix) from error
-            case ImgbuildError():
-                raise LeftoversError(error.what, leftovers=leftovers, where=error.where, fix=error.fix) from error
-            case KeyboardInterrupt():
-                raise LeftoversError("interrupted", leftovers=leftovers) from error
-            case _:
-                raise LeftoversError(f"failed: {error}", leftovers=leftovers) from error
+        raise with_leftovers(error, leftovers) from error
+
+
+def with_leftovers(error: BaseException, leftovers: Sequence[Leftover]) -> LeftoversError:
+    """`error`, and what is left behind of the run that it ended."""
+    match error:
+        case LeftoversError():
+            both = (*error.leftovers, *leftovers)
+            return LeftoversError(error.what, leftovers=both, where=error.where, fix=error.fix)
+        case ImgbuildError():
+            return LeftoversError(error.what, leftovers=leftovers, where=error.where, fix=error.fix)
+        case KeyboardInterrupt():
+            return LeftoversError("interrupted", leftovers=leftovers)
+        case _:
+            return LeftoversError(f"failed: {error}", leftovers=leftovers)
+
+
+def undoing(account: Account) -> Account:
+    """The account with a retry budget of its own: somebody waits for the end of a run that has failed already."""
+    return account.with_budget(RetryBudget(_LIMITS))
 
 
 def remove(account: Account, ids: Sequence[str]) -> list[Leftover]:
