@@ -31,7 +31,7 @@ from imagebuilder.compare.difference import (
 )
 from imagebuilder.compare.sides import Side
 from imagebuilder.errors import BuildError, UsageError
-from imagebuilder.image.appliance import Appliance, Disk, open_appliance
+from imagebuilder.image.appliance import Appliance, Disk
 from imagebuilder.image.bases import Bench
 from imagebuilder.image.file_system import FileSystem
 from imagebuilder.image.store import Image
@@ -173,11 +173,7 @@ class _Disks:
     @cached_property
     def _appliance(self) -> Appliance:
         disks = [Disk(path=side.disk, format=side.format, access="read") for side in self._sides]
-        environment = self._bench.environment()
-        self._bench.on_step("start the appliance")
-        return self._stack.enter_context(
-            open_appliance(disks, environment=environment, log=self._bench.log, verbose=self._bench.verbose)
-        )
+        return self._stack.enter_context(self._bench.appliance(disks))
 
 
 def _has_content(difference: Difference) -> bool:

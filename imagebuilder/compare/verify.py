@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imagebuilder.compare.difference import Difference, compare_listings
-from imagebuilder.image.appliance import Disk, open_appliance
+from imagebuilder.image.appliance import Disk
 from imagebuilder.image.bases import Bench
 from imagebuilder.image.build import PlannedImage
 from imagebuilder.image.store import Image
@@ -31,10 +31,8 @@ def verify_images(finished: Sequence[tuple[PlannedImage, Image]], bench: Bench) 
     if not finished:
         return ()
     disks = [Disk(path=image.disk, format=image.format, access="read") for _, image in finished]
-    environment = bench.environment()
-    bench.on_step("start the appliance")
     verifications = []
-    with open_appliance(disks, environment=environment, log=bench.log, verbose=bench.verbose) as appliance:
+    with bench.appliance(disks) as appliance:
         for index, (planned, image) in enumerate(finished):
             bench.on_step(f"read the image of {image.name}")
             with appliance.mounted(index, planned.target.root_device) as system:

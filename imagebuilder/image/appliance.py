@@ -10,13 +10,14 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from imagebuilder.errors import BuildError, HostError
 from imagebuilder.image.file_system import FileSystem
+from imagebuilder.image.launch import Overdue, bounded_launch
 
 DiskFormat = Literal["raw", "qcow2"]
 
@@ -34,6 +35,23 @@ class Disk:
     path: Path
     format: DiskFormat
     access: Literal["read", "write"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """One try at starting the appliance."""
+
+    processors: int
+    limit_s: float
+
+
+# Emulated, a second processor starts the appliance a sixth faster; but QEMU's multi-threaded emulation has hung in
+# early boot, once in some hundreds of launches. With one processor it has one thread. The limit is about ten times what
+# an emulated launch takes on two cores.
+LAUNCHES = (
+    Launch(processors=min(2, os.cpu_count() or 1), limit_s=240),
+    Launch(processors=1, limit_s=240),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,39 +172,76 @@ class Appliance:
 
 
 @contextmanager
-def open_appliance(
-    disks: Sequence[Disk], *, environment: Mapping[str, str], log: Path, verbose: bool = False
+def open_appliance(  # noqa: PLR0913 - each is known by somebody else
+    disks: Sequence[Disk],
+    *,
+    environment: Mapping[str, str],
+    log: Path,
+    on_step: Callable[[str], None],
+    verbose: bool = False,
+    launches: Sequence[Launch] = LAUNCHES,
 ) -> Iterator[Appliance]:
     """An appliance with `disks`, which are on the disk for good when the block has ended without an error.
 
-    `environment` chooses the back end, as libguestfs's own variables do. Raises HostError if libguestfs is missing
-    or its appliance does not start, and BuildError for a disk it cannot open; never leaves a QEMU behind.
+    `environment` chooses the back end, as libguestfs's own variables do. Each of `launches` is tried if the one
+    before it took too long. Raises HostError if libguestfs is missing or its appliance does not start, and BuildError
+    for a disk it cannot open; never leaves a QEMU behind.
     """
     try:
         import guestfs  # noqa: PLC0415 - a build that has nothing to do needs none of it
     except ImportError as error:
         fix = "apt-get install python3-guestfs, and use a virtual environment with system site packages"
         raise HostError("libguestfs's Python binding is not installed", fix=fix) from error
-    handle = guestfs.GuestFS(python_return_dict=True)
     with log.open("a", encoding="utf-8", errors="replace") as stream:
-        try:
+
+        def prepare(handle: Any) -> None:
             _configure(guestfs, handle, environment, stream.write, verbose=verbose)
             _add_disks(handle, disks)
-            _launch(handle, log)
-            with _end_when_disk_full(disks, handle.get_pid()):
+
+        try:
+            on_step("start the appliance")
+            handle = _launch(guestfs, prepare, launches, on_step, log)
+            with closing(handle), _end_when_disk_full(disks, handle.get_pid()):
                 yield Appliance(handle, disks)
                 handle.shutdown()
         except RuntimeError as error:
             raise BuildError(str(error), where="libguestfs", fix=f"read {log}") from error
-        finally:
-            handle.close()
+
+
+def _launch(
+    guestfs: Any,
+    prepare: Callable[[Any], None],
+    launches: Sequence[Launch],
+    on_step: Callable[[str], None],
+    log: Path,
+) -> Any:
+    """A handle that `prepare` was called with and that has been launched; the caller closes it."""
+    fix = f"run `imgbuild doctor`, and read {log}"
+    for number, launch in enumerate(launches):
+        if number:
+            late = f"it was not up after {launches[number - 1].limit_s:g} s"
+            on_step(f"start the appliance again, with {launch.processors} processor: {late}")
+        with ExitStack() as unless_launched:
+            handle = unless_launched.enter_context(closing(guestfs.GuestFS(python_return_dict=True)))
+            prepare(handle)
+            handle.set_smp(launch.processors)
+            try:
+                with bounded_launch(launch.limit_s):
+                    handle.launch()
+            except Overdue:
+                continue
+            except RuntimeError as error:
+                raise HostError(f"libguestfs's appliance does not start: {error}", fix=fix) from error
+            unless_launched.pop_all()
+            return handle
+    limits = ", then for ".join(f"{launch.limit_s:g} s" for launch in launches)
+    raise HostError(f"libguestfs's appliance does not start: it was waited for in vain for {limits}", fix=fix)
 
 
 def _configure(
     guestfs: Any, handle: Any, environment: Mapping[str, str], write: Callable[[str], object], *, verbose: bool
 ) -> None:
     handle.set_verbose(verbose)
-    handle.set_smp(min(2, os.cpu_count() or 1))  # emulated, a second processor starts it a sixth faster
     handle.set_pgroup(True)  # a Ctrl-C on the terminal is for us, who then close the appliance
     handle.set_backend(environment.get("LIBGUESTFS_BACKEND", "direct"))
     if settings := environment.get("LIBGUESTFS_BACKEND_SETTINGS"):
@@ -206,39 +261,6 @@ def _add_disks(handle: Any, disks: Sequence[Disk]) -> None:
             )
         except RuntimeError as error:
             raise BuildError(str(error), where=disk.path) from error
-
-
-def _launch(handle: Any, log: Path) -> None:
-    try:
-        with _interrupts_deferred():
-            handle.launch()
-    except RuntimeError as error:
-        fix = f"run `imgbuild doctor`, and read {log}"
-        raise HostError(f"libguestfs's appliance does not start: {error}", fix=fix) from error
-
-
-@contextmanager
-def _interrupts_deferred() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back while the block runs, and act on them after it.
-
-    While the appliance starts, libguestfs calls back into Python with its messages. Python would deliver a signal
-    there, and libguestfs drops whatever a callback raises, an interrupt too.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are delivered to the main thread only
-        return
-    pending: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _: pending.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if pending:
-            signal.raise_signal(pending[0])
 
 
 @contextmanager

@@ -36,8 +36,7 @@ def apply_plans(
 ) -> None:
     """Write each plan into its disk. Raises BuildError if a disk is not afterwards what its plan foresees."""
     disks = [Disk(path=job.disk, format=job.format, access="write") for job in jobs]
-    on_step("start the appliance")
-    with open_appliance(disks, environment=environment, log=log, verbose=verbose) as appliance:
+    with open_appliance(disks, environment=environment, log=log, on_step=on_step, verbose=verbose) as appliance:
         for index, job in enumerate(jobs):
             on_step(f"write {job.plan.name}")
             with appliance.mounted(index, job.root_device) as root:

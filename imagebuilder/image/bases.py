@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from imagebuilder.errors import BuildError
-from imagebuilder.image.appliance import Disk, DiskFormat, Inspection, open_appliance
+from imagebuilder.image.appliance import Appliance, Disk, DiskFormat, Inspection, open_appliance
 from imagebuilder.image.bootstrap import BaseDescription, bootstrap, recipe_key, sweep
 from imagebuilder.image.file_system import FileSystem
 from imagebuilder.image.qemu_img import copy_flat, format_of
@@ -35,6 +35,12 @@ class Bench:
     log: Path
     on_step: Callable[[str], None]
     verbose: bool = False
+
+    def appliance(self, disks: Sequence[Disk]) -> AbstractContextManager[Appliance]:
+        """An appliance with `disks`; see `open_appliance`."""
+        return open_appliance(
+            disks, environment=self.environment(), log=self.log, on_step=self.on_step, verbose=self.verbose
+        )
 
 
 def provide_base(recipe: BaseRecipe, site_directory: Path, bench: Bench) -> StoredBase:
@@ -132,9 +138,8 @@ def _finish(new: Path, disk: Path, image_format: DiskFormat, key: str, bench: Be
 
 def inspect_base(disk: Path, image_format: DiskFormat, digest: str, bench: Bench) -> tuple[Target, Listing]:
     """What is in a base image: the facts for planning, and its full listing. Takes one appliance."""
-    bench.on_step("start the appliance")
     drive = Disk(path=disk, format=image_format, access="read")
-    with open_appliance([drive], environment=bench.environment(), log=bench.log, verbose=bench.verbose) as appliance:
+    with bench.appliance([drive]) as appliance:
         bench.on_step("inspect the base")
         inspection = appliance.inspect(0)
         with appliance.mounted(0, inspection.root_device) as root:

@@ -107,7 +107,8 @@ def odd_disks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
     with blank.open("wb") as stream:
         stream.truncate(1 << 20)
     disks = [Disk(path=path, format="raw", access="read") for path in (blank, two_trees, latin)]
-    with open_appliance(disks, environment=EMULATION, log=folder / "log") as appliance:
+    steps: list[str] = []
+    with open_appliance(disks, environment=EMULATION, log=folder / "log", on_step=steps.append) as appliance:
         yield appliance
 
 
