@@ -215,5 +215,5 @@ def test_ports_on_which_a_guest_listens_are_read_whatever_their_address(text: st
     assert asyncio.run(isolation._listening(Trial(began_s=0), guest, "-Hltn")) == ports
 
 
-def test_ranges_of_ports_have_both_ends() -> None:
-    assert isolation._ports(["22-24", "80"], "tcp") == {"22/tcp", "23/tcp", "24/tcp", "80/tcp"}
+def test_ports_are_named_as_nmap_does() -> None:
+    assert isolation._named([range(22, 25), range(80, 81)], "tcp") == {"22/tcp", "23/tcp", "24/tcp", "80/tcp"}

@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection
 from datetime import datetime
 
+from imagebuilder.edits.firewall import Firewall
 from imagebuilder.errors import HostError
 from imagebuilder.pki import Authority, Impostor, make_expired, make_foreigner, make_revoked
 from imagebuilder.programs import run_program
@@ -40,19 +41,19 @@ async def prove_isolation(cluster: RunningCluster, worker: Guest, authority: Aut
 
 
 async def _prove_ports(cluster: RunningCluster, worker: Guest) -> None:
-    recipe = cluster.site.cluster.recipe
     address = cluster.topology.public_address(cluster.server.plan)
+    server_ports = Firewall().open_ports(cluster.server.plan.machine)
     async with cluster.record.check("isolation.tcp") as trial:
         inside = await _listening(trial, cluster.server, "-Hltn")
         require(inside, "nothing listens on the server at all, so that silence outside proves nothing")
-        await _require_silence(cluster, trial, _EVERY_PORT, address, _ports(recipe.firewall.server_ports, "tcp"))
+        await _require_silence(cluster, trial, _EVERY_PORT, address, _named(server_ports.tcp, "tcp"))
     async with cluster.record.check("isolation.udp") as trial:
         inside = await _listening(trial, cluster.server, "-Hlun")
         ports = ",".join(map(str, sorted(inside | _RPC_PORTS)))
         options = ("-sU", "-p", ports, "--max-retries", "1")
-        await _require_silence(cluster, trial, options, address, {f"{recipe.vpn.port}/udp"})
+        await _require_silence(cluster, trial, options, address, _named(server_ports.udp, "udp"))
     async with cluster.record.check("isolation.worker") as trial:
-        authorized = _ports([recipe.ec2.authorized_ports], "tcp")
+        authorized = _named(Firewall().open_ports(worker.plan.machine).tcp, "tcp")
         inside = await _listening(trial, worker, "-Hltn")
         address = cluster.topology.public_address(worker.plan)
         found = await _require_silence(cluster, trial, _SOME_PORTS, address, authorized)
@@ -79,10 +80,9 @@ async def _require_silence(
     return found.open
 
 
-def _ports(ranges: Collection[str], protocol: str) -> set[str]:
-    """Every port of ranges such as `22-25`, as nmap names it."""
-    bounds = [(text.partition("-")[0], text.rpartition("-")[2]) for text in ranges]
-    return {f"{port}/{protocol}" for first, last in bounds for port in range(int(first), int(last) + 1)}
+def _named(ranges: Collection[range], protocol: str) -> set[str]:
+    """Every port of the ranges, as nmap names it."""
+    return {f"{port}/{protocol}" for ports in ranges for port in ports}
 
 
 async def _prove_routing(cluster: RunningCluster, worker: Guest) -> None:
