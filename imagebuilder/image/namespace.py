@@ -23,12 +23,13 @@ def namespace(*, log: Path) -> tuple[str, ...]:
     try:
         run_program([*enter, "true"], log=log)
     except BuildError as error:
-        fix = _namespace_fix(error.what, as_root=os.geteuid() == 0)
+        fix = namespace_fix(error.what, as_root=os.geteuid() == 0)
         raise HostError(f"cannot make namespaces ({error.what})", fix=fix) from error
     return tuple(enter)
 
 
-def _namespace_fix(said: str, *, as_root: bool) -> str:
+def namespace_fix(said: str, *, as_root: bool) -> str:
+    """How to mend that unshare(1) makes no namespaces, by what it said."""
     if as_root:
         return "run outside any container, or in one that has CAP_SYS_ADMIN"
     if "subuid" in said or "subgid" in said or "uidmap" in said or "gidmap" in said:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from imagebuilder.errors import BuildError, HostError
+from imagebuilder.image.namespace import namespace_fix
 from imagebuilder.programs import RunningProgram, require_programs, run_program, start_program
 from imagebuilder.rehearse.topology import Topology
 
@@ -124,14 +125,10 @@ def _start_holder(*, directory: Path, log: Path) -> RunningProgram:
 def _holder_pid(program: RunningProgram, log: Path) -> int:
     line = program.read_line()
     if not line.isdecimal():
-        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-        fix = (
-            "run outside any container, or in one that has CAP_SYS_ADMIN"
-            if os.geteuid() == 0
-            else "let users have user namespaces (sysctl user.max_user_namespaces=10000; on some hosts also "
-            "kernel.apparmor_restrict_unprivileged_userns=0), or run as root"
-        )
-        raise HostError(f"cannot make a network namespace ({'; '.join(said) or 'no message'})", fix=fix)
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        said = lines[-1] if lines else "no message"
+        fix = namespace_fix(said, as_root=os.geteuid() == 0)
+        raise HostError(f"cannot make a network namespace ({said})", fix=fix)
     return int(line)
 
 
