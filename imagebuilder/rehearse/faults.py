@@ -1,6 +1,7 @@
 """Faults that a cluster must get over by itself."""
 
 import asyncio
+from collections.abc import Iterable
 
 from imagebuilder.rehearse.guest import Guest
 from imagebuilder.rehearse.jobs import run_job_on, run_jobs
@@ -49,7 +50,7 @@ async def prove_cut(cluster: RunningCluster, worker: Guest) -> None:
         await trial.run(cluster.server, *queue_command())
         await worker.set_link(device, "up")
         trial.show(worker.name, f"({device} was cut off for {_CUT_S:g} s)", "")
-        await _require_return(cluster, trial, worker)
+        await _require_return(cluster, trial, [worker])
         await run_job_on(cluster, trial, "after-cut", before.name)
 
 
@@ -63,14 +64,15 @@ async def prove_reboot(cluster: RunningCluster) -> None:
         line = await within(server.prompt(), JOIN_LIMIT_S, "there is no login prompt")
         trial.show(label, "systemctl reboot", line)
         cluster.watcher.guest(label, "is up again")
-        for guest in cluster.execution_hosts.values():
-            await _require_return(cluster, trial, guest)
-        await run_jobs(cluster, trial, "after-reboot", cluster.execution_hosts)
+        hosts = cluster.execution_hosts
+        await _require_return(cluster, trial, hosts.values())
+        await run_jobs(cluster, trial, "after-reboot", hosts)
 
 
-async def _require_return(cluster: RunningCluster, trial: Trial, guest: Guest) -> None:
-    """Wait for a machine to be back in the queue under the name that it had. Raises CheckFailure."""
-    before = cluster.instances[guest.plan.label]
+async def _require_return(cluster: RunningCluster, trial: Trial, guests: Iterable[Guest]) -> None:
+    """Wait for the queue to be well, and see that these machines have the names that they had. Raises CheckFailure."""
     await cluster.wait_for_queue(trial, cluster.execution_hosts, JOIN_LIMIT_S)
-    ran = await trial.run(guest, "hostname")
-    require(ran.output.strip() == before.name, f"it is {ran.output.strip()} now, and was {before.name}")
+    for guest in guests:
+        before = cluster.instances[guest.plan.label]
+        ran = await trial.run(guest, "hostname")
+        require(ran.output.strip() == before.name, f"it is {ran.output.strip()} now, and was {before.name}")
