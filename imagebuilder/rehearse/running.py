@@ -120,8 +120,7 @@ class RunningCluster:
         return {
             self.instances[guest.plan.label].name: guest
             for guest in self.guests
-            if guest.plan.label in self.instances
-            and "gridengine_execd" in self.site.roles[guest.plan.machine.role].edits
+            if self.has_joined(guest.plan) and "gridengine_execd" in self.site.roles[guest.plan.machine.role].edits
         }
 
     async def wait_for_queue(self, trial: Trial, hosts: Collection[str], within_s: float) -> str:
