@@ -11,7 +11,7 @@ from rich.console import Console
 from imagebuilder.cli.progress import show_steps
 from imagebuilder.cli.settings import Settings
 from imagebuilder.edits.edit import Machine, VpnCredentials
-from imagebuilder.host.accelerator import appliance_environment, probe_accelerator
+from imagebuilder.host.accelerator import Accelerator, appliance_environment, probe_accelerator
 from imagebuilder.image.bases import Bench
 from imagebuilder.image.store import Store, make_directory
 from imagebuilder.pki import (
@@ -62,12 +62,17 @@ def _environment_chooser(settings: Settings) -> Callable[[], Mapping[str, str]]:
 
     @cache
     def choose() -> Mapping[str, str]:
-        accelerator = probe_accelerator(settings.cache_directory)
-        if accelerator.name == "tcg":
-            say(settings, f"{accelerator.reason}; guests are emulated, which is slower")
-        return appliance_environment(accelerator)
+        return appliance_environment(find_accelerator(settings))
 
     return choose
+
+
+def find_accelerator(settings: Settings) -> Accelerator:
+    """How guests run on this machine; says it if they are emulated."""
+    accelerator = probe_accelerator(settings.cache_directory)
+    if accelerator.name == "tcg":
+        say(settings, f"{accelerator.reason}; guests are emulated, which is slower")
+    return accelerator
 
 
 def _open_log(directory: Path) -> Path:

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from imagebuilder.cli.bench import known_credentials, open_reading_bench, say
+from imagebuilder.cli.bench import find_accelerator, known_credentials, open_reading_bench, say
 from imagebuilder.cli.settings import Settings
-from imagebuilder.cli.stages import find_accelerator, open_stage, run_to_end
+from imagebuilder.cli.stages import open_stage, run_to_end
 from imagebuilder.cli.watch import follow, tally
 from imagebuilder.edits.edit import Machine
 from imagebuilder.errors import HostError, UsageError

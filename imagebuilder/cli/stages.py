@@ -6,9 +6,8 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from imagebuilder.cli.bench import say
 from imagebuilder.cli.settings import Settings
-from imagebuilder.host.accelerator import Accelerator, probe_accelerator
+from imagebuilder.host.accelerator import Accelerator
 from imagebuilder.image.store import Store, make_directory
 from imagebuilder.rehearse.leavings import new_directory
 from imagebuilder.rehearse.record import Watcher
@@ -24,14 +23,6 @@ def open_stage(settings: Settings, accelerator: Accelerator, watcher: Watcher) -
     make_directory(log.parent)
     with new_directory(Store(root=settings.store)) as directory:
         yield Stage(directory=directory, log=log, accelerator=accelerator, watcher=watcher)
-
-
-def find_accelerator(settings: Settings) -> Accelerator:
-    """How guests run on this machine; that they are emulated is said once."""
-    accelerator = probe_accelerator(settings.cache_directory)
-    if accelerator.name == "tcg":
-        say(settings, f"{accelerator.reason}; guests are emulated, which is slower")
-    return accelerator
 
 
 def run_to_end(course: Coroutine[Any, Any, T]) -> T:

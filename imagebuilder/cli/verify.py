@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from imagebuilder.cli.bench import known_credentials, open_reading_bench
+from imagebuilder.cli.bench import find_accelerator, known_credentials, open_reading_bench
 from imagebuilder.cli.differences import describe_entry, print_line, summary_line
 from imagebuilder.cli.settings import Settings
-from imagebuilder.cli.stages import find_accelerator, open_stage, run_to_end
+from imagebuilder.cli.stages import open_stage, run_to_end
 from imagebuilder.cli.watch import follow, tally
 from imagebuilder.compare.difference import Aspect
 from imagebuilder.compare.verify import Verification, verify_images
