@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+Run = Callable[..., tuple[int, str, str]]
 
 IMGBUILD = Path(sys.executable).with_name("imgbuild")
 

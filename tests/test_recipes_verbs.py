@@ -1,37 +1,13 @@
 import json
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from imagebuilder.cli import main
 from imagebuilder.site import STARTER
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Runs `imgbuild` in an empty directory: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NO_COLOR", "1")
-    on_termination = signal.getsignal(signal.SIGTERM)
-
-    def imgbuild(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["imgbuild", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        code = ended.value.code or 0
-        assert isinstance(code, int)
-        return code, said.out, said.err
-
-    yield imgbuild
-    signal.signal(signal.SIGTERM, on_termination)
+from tests.command import Run
 
 
 @pytest.fixture

@@ -2,13 +2,10 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from imagebuilder.cli import main
 from imagebuilder.cli.settings import Settings
 from imagebuilder.cli.watch import follow
 from imagebuilder.image import bases
@@ -21,9 +18,8 @@ from imagebuilder.recipe.foundation import DebianBase
 from imagebuilder.rehearse.leavings import HOLDER
 from imagebuilder.rehearse.networks import Holder
 from imagebuilder.rehearse.outcome import CheckOutcome
+from tests.command import Run
 from tests.machines import PROJECT, debian, shipped_site
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -59,27 +55,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(
-    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Run]:
+def rehearse(run: Run, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs `imgbuild … rehearse …` on this project: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("IMGBUILD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("IMGBUILD_PKI_DIR", str(tmp_path / "pki"))
-    on_termination = signal.getsignal(signal.SIGTERM)
 
     def rehearse(*words: str, site: Path = PROJECT, store: Path = built) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["imgbuild", "-C", str(site), "--store", str(store), "rehearse", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        code = ended.value.code or 0
-        assert isinstance(code, int)
-        return code, said.out, said.err
+        return run("-C", str(site), "--store", str(store), "rehearse", *words)
 
-    yield rehearse
-    signal.signal(signal.SIGTERM, on_termination)
+    return rehearse
 
 
 def entries(directory: Path) -> list[str]:
@@ -89,8 +73,8 @@ def entries(directory: Path) -> list[str]:
 # What would be checked
 
 
-def test_a_dry_run_lists_the_checks_of_the_scenario_and_of_the_edits(run: Run) -> None:
-    code, out, err = run("-n")
+def test_a_dry_run_lists_the_checks_of_the_scenario_and_of_the_edits(rehearse: Run) -> None:
+    code, out, err = rehearse("-n")
 
     names = out.splitlines()
     assert (code, err) == (0, "")
@@ -103,29 +87,29 @@ def test_a_dry_run_lists_the_checks_of_the_scenario_and_of_the_edits(run: Run) -
     }
 
 
-def test_no_check_is_listed_twice(run: Run) -> None:
-    _, out, _ = run("-n")
+def test_no_check_is_listed_twice(rehearse: Run) -> None:
+    _, out, _ = rehearse("-n")
 
     names = out.splitlines()
     assert len(set(names)) == len(names)
 
 
-def test_a_dry_run_touches_nothing(run: Run, built: Path) -> None:
+def test_a_dry_run_touches_nothing(rehearse: Run, built: Path) -> None:
     before = entries(built)
 
-    run("-n")
+    rehearse("-n")
 
     assert entries(built) == before
 
 
-def test_a_dry_run_lists_what_is_asked_for(run: Run) -> None:
-    code, out, _ = run("-n", "--only", "jobs", "--only", "*.cut")
+def test_a_dry_run_lists_what_is_asked_for(rehearse: Run) -> None:
+    code, out, _ = rehearse("-n", "--only", "jobs", "--only", "*.cut")
 
     assert (code, out) == (0, "jobs.queue\njobs.spread\nfaults.cut\n")
 
 
-def test_a_dry_run_as_json_says_what_each_check_proves(run: Run) -> None:
-    code, out, _ = run("-n", "--json", "--only", "jobs.queue")
+def test_a_dry_run_as_json_says_what_each_check_proves(rehearse: Run) -> None:
+    code, out, _ = rehearse("-n", "--json", "--only", "jobs.queue")
 
     assert code == 0
     assert json.loads(out) == {
@@ -133,9 +117,9 @@ def test_a_dry_run_as_json_says_what_each_check_proves(run: Run) -> None:
     }
 
 
-def test_a_worker_more_brings_its_checks(run: Run) -> None:
-    _, few, _ = run("-n", "--workers", "1")
-    _, many, _ = run("-n", "--workers", "3")
+def test_a_worker_more_brings_its_checks(rehearse: Run) -> None:
+    _, few, _ = rehearse("-n", "--workers", "1")
+    _, many, _ = rehearse("-n", "--workers", "3")
 
     assert "workernode1." not in few
     assert "workernode2.hostname.name" in many
@@ -145,8 +129,8 @@ def test_a_worker_more_brings_its_checks(run: Run) -> None:
 # What cannot be
 
 
-def test_a_check_that_there_is_not_is_wrong_usage_and_the_nearest_is_named(run: Run) -> None:
-    code, out, err = run("--only", "jobs", "--only", "isolation.tpc")
+def test_a_check_that_there_is_not_is_wrong_usage_and_the_nearest_is_named(rehearse: Run) -> None:
+    code, out, err = rehearse("--only", "jobs", "--only", "isolation.tpc")
 
     assert (code, out) == (2, "")
     assert err == (
@@ -155,8 +139,8 @@ def test_a_check_that_there_is_not_is_wrong_usage_and_the_nearest_is_named(run: 
     )
 
 
-def test_images_that_are_not_built_are_wrong_usage_and_the_fix_builds_them(run: Run, tmp_path: Path) -> None:
-    code, out, err = run(store=tmp_path / "empty")
+def test_images_that_are_not_built_are_wrong_usage_and_the_fix_builds_them(rehearse: Run, tmp_path: Path) -> None:
+    code, out, err = rehearse(store=tmp_path / "empty")
 
     assert (code, out) == (2, "")
     assert err == (
@@ -165,54 +149,56 @@ def test_images_that_are_not_built_are_wrong_usage_and_the_fix_builds_them(run: 
     )
 
 
-def test_images_of_other_recipes_are_wrong_usage_and_the_fix_builds_them(run: Run, tmp_path: Path) -> None:
+def test_images_of_other_recipes_are_wrong_usage_and_the_fix_builds_them(rehearse: Run, tmp_path: Path) -> None:
     shutil.copytree(PROJECT / "recipes", tmp_path / "site/recipes")
     recipe = tmp_path / "site/recipes/cluster.yaml"
     recipe.write_text(recipe.read_text(encoding="utf-8").replace("slots: 1", "slots: 2"), encoding="utf-8")
 
-    code, out, err = run(site=tmp_path / "site")
+    code, out, err = rehearse(site=tmp_path / "site")
 
     assert (code, out) == (2, "")
     assert "not what the recipes say now\n  fix: run `imgbuild build oneserver" in err
 
 
-def test_an_image_that_a_machine_ran_on_is_wrong_usage(run: Run, built: Path, tmp_path: Path) -> None:
+def test_an_image_that_a_machine_ran_on_is_wrong_usage(rehearse: Run, built: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(built, store, symlinks=True)
     [disk] = {one.disk for one in Store(root=store).images() if one.name == "local01"}
     disk.write_bytes(b"QFI\xfb and more")
 
-    code, out, err = run(store=store)
+    code, out, err = rehearse(store=store)
 
     assert (code, out) == (2, "")
     assert "the image of local01 has been written to since it was built" in err
     assert "fix: run `imgbuild build local01`" in err
 
 
-def test_more_workers_than_the_public_network_has_addresses_are_wrong_usage(run: Run, tmp_path: Path) -> None:
+def test_more_workers_than_the_public_network_has_addresses_are_wrong_usage(rehearse: Run, tmp_path: Path) -> None:
     shutil.copytree(PROJECT / "recipes", tmp_path / "site/recipes")
     recipe = tmp_path / "site/recipes/cluster.yaml"
     small = recipe.read_text(encoding="utf-8").replace("147.96.1.0/24", "147.96.1.96/29")
     recipe.write_text(small, encoding="utf-8")
 
-    code, _, err = run("--workers", "5", site=tmp_path / "site")
+    code, _, err = rehearse("--workers", "5", site=tmp_path / "site")
 
     assert code == 2
     assert "rehearse fewer with --workers" in err
 
 
 @pytest.mark.parametrize("words", [["--workers", "0"], ["--workers", "65"], ["--nodes", "0"], ["--timeout", "0"]])
-def test_numbers_that_make_no_sense_are_wrong_usage(words: list[str], run: Run) -> None:
-    code, out, _ = run(*words)
+def test_numbers_that_make_no_sense_are_wrong_usage(words: list[str], rehearse: Run) -> None:
+    code, out, _ = rehearse(*words)
 
     assert (code, out) == (2, "")
 
 
 @pytest.mark.parametrize("file", ["missing/report.html", "."])
-def test_a_report_that_could_not_be_written_stops_all_before_anything_starts(file: str, run: Run, built: Path) -> None:
+def test_a_report_that_could_not_be_written_stops_all_before_anything_starts(
+    file: str, rehearse: Run, built: Path
+) -> None:
     before = entries(built)
 
-    code, out, err = run("--report", file)
+    code, out, err = rehearse("--report", file)
 
     assert (code, out) == (4, "")
     assert err == f"imgbuild: {file}: the report cannot be written\n  fix: give a file in a directory of yours\n"
@@ -222,20 +208,20 @@ def test_a_report_that_could_not_be_written_stops_all_before_anything_starts(fil
 # Down
 
 
-def test_there_may_be_nothing_to_end(run: Run, tmp_path: Path) -> None:
-    code, out, err = run("--down", store=tmp_path / "empty", site=tmp_path)
+def test_there_may_be_nothing_to_end(rehearse: Run, tmp_path: Path) -> None:
+    code, out, err = rehearse("--down", store=tmp_path / "empty", site=tmp_path)
 
     assert (code, out, err) == (0, "", "imgbuild: none was running\n")
     assert not (tmp_path / "empty").exists()
 
 
-def test_what_was_kept_is_ended(run: Run, tmp_path: Path) -> None:
+def test_what_was_kept_is_ended(rehearse: Run, tmp_path: Path) -> None:
     directory = tmp_path / "store/rehearsals/one"
     directory.mkdir(parents=True)
     with subprocess.Popen(["sleep", "60"]) as process:
         (directory / HOLDER).write_text(Holder.of(process.pid).to_json(), encoding="utf-8")
 
-        code, _, err = run("--down", store=tmp_path / "store", site=tmp_path)
+        code, _, err = rehearse("--down", store=tmp_path / "store", site=tmp_path)
 
         assert process.wait(10) == -signal.SIGKILL
     assert (code, err) == (0, "imgbuild: ended 1 rehearsal\n")
