@@ -123,7 +123,7 @@ class Record:
         return asyncio.get_running_loop().time() - self.began_s
 
     def wants(self, name: str) -> bool:
-        """Whether this check was asked for, or any of this group."""
+        """Whether this check was asked for: by its name, by a group that it is in, or by a pattern."""
         return is_wanted(name, self._only)
 
     def wants_any(self, prefix: str) -> bool:
