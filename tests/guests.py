@@ -50,5 +50,5 @@ class Unwatched:
 
 
 def networks_of(program: RunningProgram) -> Networks:
-    """Networks that are none: commands run on those of the test, and `program` is what holds them."""
-    return Networks(enter=(), holder=Holder.of(program.pid), _program=program, _end=ExitStack())
+    """Networks that are none, held by nobody: commands run on those of the test. `program` is what `keep` tells."""
+    return Networks(enter=(), holder=Holder(pid=0, started=""), _program=program, _end=ExitStack())
