@@ -10,7 +10,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -74,31 +74,19 @@ class Appliance:
         self._disks = disks
         self._devices: list[str] = handle.list_devices()
 
-    @contextmanager
-    def mounted(self, index: int, root_device: str) -> Iterator[FileSystem]:
+    def mounted(self, index: int, root_device: str) -> AbstractContextManager[FileSystem]:
         """Mount the root file system of the disk number `index` while the block runs."""
-        disk = self._disks[index]
-        device = self._devices[index] + root_device
-        mount = self._handle.mount if disk.access == "write" else self._handle.mount_ro
-        where = str(disk.path)
-        try:
-            mount(device, "/")
-        except RuntimeError as error:
-            fix = "check the image with guestfish, or use another"
-            raise BuildError(f"its root file system cannot be mounted: {error}", where=where, fix=fix) from error
-        try:
-            yield FileSystem(self._handle, where)
-            self._handle.umount_all()
-        except RuntimeError as error:
-            raise BuildError(str(error), where=where) from error
+        return self.mounted_whole(index, {PurePosixPath("/"): root_device})
 
     @contextmanager
     def mounted_whole(self, index: int, mount_points: Mapping[PurePosixPath, str]) -> Iterator[FileSystem]:
-        """Mount all file systems of the disk number `index`, read-only, while the block runs."""
-        where = str(self._disks[index].path)
+        """Mount all file systems of the disk number `index` while the block runs."""
+        disk = self._disks[index]
+        where = str(disk.path)
+        mount = self._handle.mount if disk.access == "write" else self._handle.mount_ro
         try:
             for path in sorted(mount_points, key=lambda path: len(path.parts)):
-                self._handle.mount_ro(self._devices[index] + mount_points[path], str(path))
+                mount(self._devices[index] + mount_points[path], str(path))
         except RuntimeError as error:
             fix = "check the image with guestfish, or use another"
             raise BuildError(f"its file systems cannot be mounted: {error}", where=where, fix=fix) from error

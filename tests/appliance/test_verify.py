@@ -120,5 +120,5 @@ def test_a_disk_that_is_no_file_system_any_more_is_an_error(built: Path, tampere
     outcome = imgbuild(built, "verify", "worker", store=store)
 
     assert outcome.code == 5
-    assert "its root file system cannot be mounted" in outcome.err
+    assert "its file systems cannot be mounted" in outcome.err
     assert "Traceback" not in outcome.err
