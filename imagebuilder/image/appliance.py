@@ -66,6 +66,15 @@ class Inspection:
     packages: Mapping[str, str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class FileSystemNames:
+    """The type of a file system as `mount -t` names it, its label and its UUID, empty if it has none."""
+
+    kind: str
+    label: str
+    uuid: str
+
+
 class Appliance:
     """A running appliance with its disks; made by `open_appliance`."""
 
@@ -127,6 +136,19 @@ class Appliance:
                 return {path: re.sub(r"^/dev/[a-z]+(?=\d+$)", disk, name) for path, name in mounts} | {"/": root}
             case _:
                 return {}
+
+    def file_system_names(self, index: int, partition: str) -> FileSystemNames:
+        """What the file system on a partition of the disk number `index` is called; empty for the whole disk."""
+        disk = self._disks[index]
+        device = self._devices[index] + partition
+        try:
+            return FileSystemNames(
+                kind=self._handle.vfs_type(device),
+                label=self._handle.vfs_label(device),
+                uuid=self._handle.vfs_uuid(device),
+            )
+        except RuntimeError as error:
+            raise BuildError(str(error), where=disk.path) from error
 
     def inspect(self, index: int) -> Inspection:
         """Find the operating system on the disk number `index`. Raises BuildError if there is none, or several."""

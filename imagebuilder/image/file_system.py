@@ -132,6 +132,10 @@ class FileSystem:
         """The first `size_bytes` of a regular file, at most 1 MiB; without the 0.1 s a download costs."""
         return self._read(path, 0, min(size_bytes, _BYTES_PER_CALL))
 
+    def chunks(self, path: PurePosixPath, size_bytes: int) -> Iterator[bytes]:
+        """The content of a regular file of a known size, at most 1 MiB at a time."""
+        return (self._read(path, start, _BYTES_PER_CALL) for start in range(0, size_bytes, _BYTES_PER_CALL))
+
     def digests(self, sizes_bytes: Mapping[PurePosixPath, int]) -> dict[PurePosixPath, str]:
         """SHA-256, in hex, of regular files of which the size is known.
 
@@ -142,8 +146,8 @@ class FileSystem:
 
     def _digest(self, path: PurePosixPath, size_bytes: int) -> str:
         digest = hashlib.sha256()
-        for start in range(0, size_bytes, _BYTES_PER_CALL):
-            digest.update(self._read(path, start, _BYTES_PER_CALL))
+        for chunk in self.chunks(path, size_bytes):
+            digest.update(chunk)
         return digest.hexdigest()
 
     def _read(self, path: PurePosixPath, start: int, size_bytes: int) -> bytes:
