@@ -14,6 +14,7 @@ from imagebuilder.pki.certificates import Curve, Purpose
 from imagebuilder.pki.directory import DEFAULT_DIRECTORY, Access, read_passphrase
 from imagebuilder.pki.impostors import Impostor, make_expired, make_foreigner, make_revoked
 from imagebuilder.pki.index import IssuedCertificate
+from imagebuilder.pki.signing import SigningKey, VerifyingKey, ensure_signing_key, read_verifying_key
 from imagebuilder.pki.status import CertificateStatus, State, list_troubles
 
 __all__ = [
@@ -25,8 +26,11 @@ __all__ = [
     "Impostor",
     "IssuedCertificate",
     "Purpose",
+    "SigningKey",
     "State",
+    "VerifyingKey",
     "ensure_credentials",
+    "ensure_signing_key",
     "init_authority",
     "list_troubles",
     "make_expired",
@@ -34,4 +38,5 @@ __all__ = [
     "make_revoked",
     "open_authority",
     "read_passphrase",
+    "read_verifying_key",
 ]
