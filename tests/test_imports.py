@@ -16,7 +16,8 @@ LAYERS = (
     {"edits"},
     {"site"},
     {"host", "image", "pki"},
-    {"compare", "ec2", "xen"},
+    {"compare", "xen"},
+    {"ec2"},
     {"rehearse"},
     {"cli"},
 )
@@ -33,6 +34,7 @@ OWNER_OF_LIBRARY = {
     "subprocess": "programs",
     "typer": "cli",
     "yaml": "recipe.source",
+    "zstandard": "ec2.initramfs",
 }
 OWNER_OF_PROGRAM = {
     "mke2fs": "image.bootstrap",
@@ -47,7 +49,10 @@ KNOW_EVERY_PROGRAM = {"programs", "host.checks"}
 # These take values and return values; they may read the file that they are given.
 PURE = (
     *("errors", "secret", "recipe", "plan", "edits", "xen"),
-    *("compare.contents", "compare.difference", "ec2.call_failed", "ec2.signing", "pki.index", "pki.status"),
+    *("compare.contents", "compare.difference", "pki.fingerprints", "pki.index", "pki.status"),
+    *("ec2.ami", "ec2.prune", "ec2.signing", "ec2.rows"),
+    *("ec2.boot_sectors", "ec2.call_failed", "ec2.evidence", "ec2.initramfs", "ec2.marks", "ec2.rule", "ec2.seal"),
+    *("ec2.rules_boot", "ec2.rules_secrets", "ec2.rules_traces"),
     *("rehearse.network_drawing", "rehearse.outcome", "rehearse.page", "rehearse.queue", "rehearse.time_line"),
     "rehearse.topology",
 )
