@@ -11,7 +11,7 @@ from imagebuilder.pki.authority import (
     open_authority,
 )
 from imagebuilder.pki.certificates import Curve, Purpose
-from imagebuilder.pki.directory import DEFAULT_DIRECTORY, Access, read_passphrase
+from imagebuilder.pki.directory import DEFAULT_DIRECTORY, Access, read_passphrase, read_private
 from imagebuilder.pki.impostors import Impostor, make_expired, make_foreigner, make_revoked
 from imagebuilder.pki.index import IssuedCertificate
 from imagebuilder.pki.signing import SigningKey, VerifyingKey, ensure_signing_key, read_verifying_key
@@ -38,5 +38,6 @@ __all__ = [
     "make_revoked",
     "open_authority",
     "read_passphrase",
+    "read_private",
     "read_verifying_key",
 ]

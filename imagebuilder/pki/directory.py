@@ -90,7 +90,7 @@ class PkiDirectory:
 
     def read_secret(self, name: str, *, if_missing: str) -> Secret:
         """The bytes of a file that only its owner may read: HostError if others may."""
-        return _read_private(self.path / name, if_missing=if_missing)
+        return read_private(self.path / name, if_missing=if_missing)
 
     def read_index(self) -> Index:
         """The index; HostError if it is missing or was changed by hand."""
@@ -105,15 +105,16 @@ class PkiDirectory:
 
 
 def read_passphrase(path: Path) -> Secret:
-    """The passphrase of the CA's key: the first line of `path`, which only its owner may read."""
-    text = _read_private(path, if_missing="write the passphrase into it, mode 0600").reveal()
+    """The passphrase of a key: the first line of `path`, which only its owner may read."""
+    text = read_private(path, if_missing="write the passphrase into it, mode 0600").reveal()
     first, _, _ = text.partition(b"\n")
     if not first.strip():
         raise HostError("the first line is empty", where=path, fix="write the passphrase into it")
     return Secret(first.rstrip(b"\r"))
 
 
-def _read_private(path: Path, *, if_missing: str) -> Secret:
+def read_private(path: Path, *, if_missing: str) -> Secret:
+    """The bytes of a file that only its owner may read: HostError if others may; `if_missing` is the fix to name."""
     with _told_of(path, if_missing=if_missing), path.open("rb") as stream:
         mode = os.fstat(stream.fileno()).st_mode & 0o777
         if mode & _OTHERS:
