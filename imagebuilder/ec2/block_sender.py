@@ -1,7 +1,7 @@
 """Sends the blocks of a disk into a snapshot: reading, digests, signing and sending overlap in a crew of threads.
 
-Each thread takes a block from the disk to the service by itself: so the memory is one block a thread, and nothing waits in
-a queue. Reading, SHA-256 and sending let the other threads run meanwhile.
+Each thread takes a block from the disk to the service by itself: so the memory is one block a thread, and nothing
+waits in a queue. Reading, SHA-256 and sending let the other threads run meanwhile.
 """
 
 import hashlib
@@ -18,10 +18,10 @@ from imagebuilder.errors import BuildError
 from imagebuilder.image.disk_reader import DiskReader
 
 Coverage = Literal["allocated", "everything", "nonzero"]
-"""Which blocks a snapshot gets. A block that it lacks reads as zeros, but as noise on an encrypted volume (coldsnap#395).
+"""Which blocks a snapshot gets. One that it lacks reads as zeros, but as noise on an encrypted volume (coldsnap#395).
 
-`allocated`: each that touches an allocated extent, zeros included, which ext4 is content with. `everything`: all of the
-volume, as encrypted volumes and other file systems need it. `nonzero`: those with anything but zeros.
+`allocated`: each that touches an allocated extent, zeros included, which ext4 is content with. `everything`: all of
+the volume, as encrypted volumes and other file systems need it. `nonzero`: those with anything but zeros.
 """
 
 _BLOCKS_A_GIB = (1 << 30) // BLOCK_BYTES

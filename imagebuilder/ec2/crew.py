@@ -1,4 +1,4 @@
-"""Threads that share the work on the blocks of a snapshot, and stop at once when one fails or the run is interrupted."""
+"""Threads that share the work on the blocks of a snapshot, and stop at once if one fails or the run is interrupted."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ class Stopped(Exception):  # noqa: N818 - nothing is wrong in the thread that is
 
 
 class Concurrency:
-    """How many threads are worth it: twice as many as long as that is faster, half as many if requests take too long."""
+    """How many threads are worth it: twice as many while that is faster, half as many if requests take too long."""
 
     def __init__(self, *, first: int = 4, most: int = 64, slow_s: float = 15.0) -> None:
         """`slow_s` is what one request may take before the network counts as crowded."""

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from imagebuilder.ec2.call_failed import BAD_ANSWER, CallFailed
+from imagebuilder.ec2.block_digests import linear_checksum
+from imagebuilder.ec2.call_failed import BAD_ANSWER, CallFailed, Trouble
 from imagebuilder.ec2.connection import Endpoint
 from imagebuilder.ec2.retry import Call, RetryBudget
 from imagebuilder.ec2.signed_service import SignedService, fields, signers
@@ -79,6 +80,7 @@ class EbsClient:
     ) -> None:
         """`credentials` is asked before each attempt, and gives ones that are still valid."""
         self.budget = budget
+        self.region = region
         self._service = SignedService(
             Endpoint.parse(endpoint),
             signers(credentials, region=region, service="ebs"),
@@ -128,19 +130,41 @@ class EbsClient:
         self.budget.run(call, attempt, made_at=made_at, sleep=sleep)
 
     def complete_snapshot(
-        self, snapshot_id: str, *, blocks: int, checksum: bytes, made_at: float | None = None
-    ) -> None:
-        """Seal a snapshot of which `blocks` were put; `checksum` is SHA-256 of their digests in the indexes' order."""
+        self,
+        snapshot_id: str,
+        *,
+        digests: Mapping[int, bytes],
+        made_at: float | None = None,
+        asked_before: bool = False,
+    ) -> bool:
+        """Seal a snapshot into which blocks with these digests were put; whether the service has said yes.
+
+        If the answer to an attempt was lost, in this call or in one before (`asked_before`), the service may refuse
+        the next, as the snapshot is sealed: then only its state can tell. It is sealed with these digests or not at
+        all. Raises RemoteError.
+        """
         headers = {
             "host": self._service.host,
-            "x-amz-changedblockscount": str(blocks),
-            "x-amz-checksum": base64.b64encode(checksum).decode(),
+            "x-amz-changedblockscount": str(len(digests)),
+            "x-amz-checksum": base64.b64encode(linear_checksum(digests)).decode(),
             "x-amz-checksum-algorithm": "SHA256",
             "x-amz-checksum-aggregation-method": "LINEAR",
         }
         request = Request(method="POST", path=f"/snapshots/completion/{snapshot_id}", headers=headers)
+        lost = [asked_before]
+
+        def attempt() -> bool:
+            try:
+                self._service.ask(request, expect=_ACCEPTED)
+            except CallFailed as failure:
+                if failure.trouble is Trouble.REFUSED and any(lost):
+                    return False
+                lost.append(failure.trouble is Trouble.FLEETING)
+                raise
+            return True
+
         call = Call(service="ebs", action="CompleteSnapshot", what=snapshot_id)
-        self.budget.run(call, lambda: self._service.ask(request, expect=_ACCEPTED), made_at=made_at)
+        return self.budget.run(call, attempt, made_at=made_at)
 
     def list_blocks(self, snapshot_id: str, *, made_at: float | None = None) -> Iterator[tuple[int, str]]:
         """Index and token of each block that the snapshot has, ascending."""

@@ -4,7 +4,6 @@ The first line says what the journal is of; each other line is one event, or one
 for good. Nobody else may use the journal meanwhile: the caller holds a lock.
 """
 
-import errno
 import json
 import os
 import threading
@@ -100,7 +99,7 @@ class Journal:
 
     def note(self, kind: str, **values: Value) -> None:
         """Add an event; it is on the disk when this returns."""
-        self._write({"event": kind, **values})
+        self._write(json.dumps({"event": kind, **values}, separators=(",", ":")).encode() + b"\n")
         os.fsync(self._descriptor)
         self._events.append(Event(kind=kind, values=values))
 
@@ -118,7 +117,7 @@ class Journal:
 
         It outlives this process at once, but a power cut only when the next event is noted: then it is sent again.
         """
-        self._write([index, b64encode(digest).decode()])
+        self._write(b'[%d,"%b"]\n' % (index, b64encode(digest)))  # as json.dumps would, in a tenth of the time
         self._blocks[index] = digest
 
     def blocks(self) -> dict[int, bytes]:
@@ -147,13 +146,16 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _write(self, line: object) -> None:
-        content = json.dumps(line, separators=(",", ":")).encode() + b"\n"
-        with self._lock, _journal_errors(self.path):
-            written = os.write(self._descriptor, content)
-            if written < len(content):
-                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def _write(self, line: bytes) -> None:
+        try:
+            with self._lock:
+                written = os.write(self._descriptor, line)
+                if written < len(line):
+                    os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+        except OSError as error:
+            raise HostError(f"cannot be written: {error.strerror}", where=self.path) from error
+        if written < len(line):
+            raise HostError("cannot be written: the disk is full", where=self.path)
 
 
 def _parse(path: Path, content: bytes) -> tuple[list[Event], dict[int, bytes]]:

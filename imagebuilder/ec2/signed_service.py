@@ -5,7 +5,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from imagebuilder import __version__
@@ -60,6 +59,7 @@ class SignedService:
 
     def abort(self) -> None:
         """Let all that wait for an answer fail at once; later requests connect anew."""
+        self.close()
         with self._lock:
             connections = list(self._connections)
         for connection in connections:
@@ -71,8 +71,10 @@ class SignedService:
             self._idle.pop().close()
 
     def _take_connection(self) -> Connection:
-        with suppress(IndexError):
+        try:
             return self._idle.pop()  # the one used last, so that the others may go idle
+        except IndexError:
+            pass
         connection = Connection(self._endpoint, timeout_s=self._timeout_s, tls=self._tls)
         with self._lock:
             self._connections.add(connection)
