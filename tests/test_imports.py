@@ -27,7 +27,6 @@ OWNER_OF_LIBRARY: dict[str, str | tuple[str, ...]] = {
     "ClusterShell": "recipe.cluster",
     "boto3": "ec2.account",
     "botocore": "ec2.account",
-    "cryptography": "pki",
     "cryptography": ("ec2.ciphers", "pki"),
     "guestfs": "image.appliance",
     "isal": "ec2.gzip_member",

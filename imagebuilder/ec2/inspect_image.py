@@ -47,9 +47,10 @@ def inspect_image(image: Image, bench: Bench) -> Evidence:
         layout = read_layout(lambda start, length: _bytes_at(disk, start, length))
         sha256, disk_marks = _scan(disk)
         size_bytes = disk.size_bytes
-    bench.on_step("start the appliance")
     disks = [Disk(path=image.disk, format=image.format, access="read")]
-    with open_appliance(disks, environment=bench.environment(), log=bench.log, verbose=bench.verbose) as appliance:
+    with open_appliance(
+        disks, environment=bench.environment(), log=bench.log, on_step=bench.on_step, verbose=bench.verbose
+    ) as appliance:
         bench.on_step(f"read the files of {image.name}")
         evidence = _read_files(appliance, layout)
     return replace(

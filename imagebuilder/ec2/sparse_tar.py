@@ -146,7 +146,8 @@ class MemberParser:
                 self._finish_sparse()
 
     def _begin(self, block: bytes) -> None:
-        if block[_CHECKSUM].strip(b" \0") == b"" or _parse_number(block[_CHECKSUM]) != _checksum(block):
+        stated = block[_CHECKSUM].strip(b" \0")
+        if not stated.isdigit() or stated.lstrip(b"0") != b"%o" % _checksum(block):
             raise BuildError("is no tar archive: the checksum of its header is wrong")
         self._header = block
         match chr(block[_TYPE]):
