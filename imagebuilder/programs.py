@@ -97,7 +97,9 @@ class RunningProgram:
         _end_group(self._process)
 
 
-def start_program(argv: Sequence[str | Path], *, directory: Path, log: Path) -> RunningProgram:
+def start_program(
+    argv: Sequence[str | Path], *, directory: Path, log: Path, environment: Mapping[str, str] | None = None
+) -> RunningProgram:
     """Start `argv` in `directory` and return at once; what it says on standard error is appended to `log`.
 
     It can be told one line, and what it prints is read from it: see RunningProgram. The caller ends it. Raises
@@ -110,13 +112,38 @@ def start_program(argv: Sequence[str | Path], *, directory: Path, log: Path) -> 
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=trouble,
-                env=_environment(None),
+                env=_environment(environment),
                 cwd=directory,
                 start_new_session=True,
             )
         except FileNotFoundError as error:
             raise _not_installed(Path(argv[0]).name) from error
     return RunningProgram(process)
+
+
+class Daemon:
+    """A program that goes on when this one ends; made by `start_daemon`."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._status: int | None = None
+
+    @property
+    def exit_code(self) -> int | None:
+        """What it ended with, negative for a signal; None while it runs."""
+        if self._status is None:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            self._status = os.waitstatus_to_exitcode(status) if pid else None
+        return self._status
+
+
+def start_daemon(argv: Sequence[str | Path], *, log: Path) -> Daemon:
+    """Start `argv`, by its full path, in a session of its own, and leave it running; what it says goes to `log`."""
+    words = [os.fspath(word) for word in argv]
+    to_log = (os.POSIX_SPAWN_OPEN, 2, os.fspath(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    nothing = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1)]
+    pid = os.posix_spawn(words[0], words, _environment(None), file_actions=[*nothing, to_log], setsid=True)
+    return Daemon(pid)
 
 
 def require_programs(*names: str) -> None:
