@@ -42,7 +42,7 @@ $(VENV)/.installed: pyproject.toml
 		$(ROOT) apt-get update -q && \
 		$(ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3-venv; }
 	/usr/bin/python3 -m venv --system-site-packages $(VENV)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev,cloud]'
 	touch $@
 
 demo: setup
