@@ -13,7 +13,20 @@ from rich.console import Console
 from rich.text import Text
 
 from imagebuilder import __version__
-from imagebuilder.cli import build, clean, diff, doctor, images, pki, plan, recipes, rehearse, unbundle, verify
+from imagebuilder.cli import (
+    build,
+    clean,
+    cloud,
+    diff,
+    doctor,
+    images,
+    pki,
+    plan,
+    recipes,
+    rehearse,
+    unbundle,
+    verify,
+)
 from imagebuilder.cli.settings import Settings
 from imagebuilder.errors import HostError, ImgbuildError
 from imagebuilder.pki import DEFAULT_DIRECTORY
@@ -127,6 +140,7 @@ app.command()(verify.verify)
 app.command(name="rehearse")(rehearse.rehearse_cluster)
 app.command(name="unbundle")(unbundle.unbundle_image)
 app.add_typer(pki.app)
+app.add_typer(cloud.app)
 app.command()(doctor.doctor)
 app.command()(clean.clean)
 
