@@ -50,6 +50,12 @@ class ImgbuildError(Exception):
         return f"{text}\n  fix: {self.fix}" if self.fix else text
 
 
+class CheckError(ImgbuildError):
+    """What was asked for is not done, because something that was checked is not as it must be."""
+
+    exit_code = 1
+
+
 class UsageError(ImgbuildError):
     """The command line asks for something that does not exist or cannot be combined."""
 

@@ -81,6 +81,11 @@ class RunningProgram:
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
 
+    @property
+    def exit_code(self) -> int | None:
+        """What it ended with, negative for a signal; None while it runs."""
+        return self._process.poll()
+
     def read_line(self) -> str:
         """The next line that it prints, or an empty text if it closes its output."""
         return self._process.stdout.readline().decode(errors="replace").strip() if self._process.stdout else ""

@@ -14,7 +14,9 @@ from rich.text import Text
 
 from imagebuilder import __version__
 from imagebuilder.cli import (
+    ami,
     build,
+    bundle,
     clean,
     cloud,
     diff,
@@ -138,8 +140,10 @@ app.command()(images.xen)
 app.command()(diff.diff)
 app.command()(verify.verify)
 app.command(name="rehearse")(rehearse.rehearse_cluster)
+app.command(name="bundle")(bundle.bundle)
 app.command(name="unbundle")(unbundle.unbundle_image)
 app.add_typer(pki.app)
+app.add_typer(ami.app)
 app.add_typer(cloud.app)
 app.command()(doctor.doctor)
 app.command()(clean.clean)

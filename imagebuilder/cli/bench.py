@@ -31,12 +31,12 @@ _MOST_LOG_BYTES = 8 << 20
 def open_bench(settings: Settings) -> Iterator[Bench]:
     """What the effects of one run need; its steps are shown as they begin."""
     log = _open_log(settings.store / "log")
-    with show_steps(settings) as on_step:
+    with show_steps(settings) as shown:
         yield Bench(
             store=Store(root=settings.store),
             environment=_environment_chooser(settings),
             log=log,
-            on_step=on_step,
+            on_step=shown.begin,
             verbose=settings.verbosity == "verbose",
         )
 
@@ -47,12 +47,12 @@ def open_reading_bench(settings: Settings, verb: str) -> Iterator[Bench]:
     settings.cache_directory.mkdir(parents=True, exist_ok=True)
     log = settings.cache_directory / f"{verb}.log"
     log.write_bytes(b"")
-    with show_steps(settings) as on_step:
+    with show_steps(settings) as shown:
         yield Bench(
             store=Store(root=settings.store),
             environment=lambda: appliance_environment(probe_accelerator(settings.cache_directory)),
             log=log,
-            on_step=on_step,
+            on_step=shown.begin,
             verbose=settings.verbosity == "verbose",
         )
 

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -13,24 +14,41 @@ from imagebuilder.cli.settings import Settings
 
 _DURATIONS = "durations.json"
 _WORTH_TELLING_S = 0.05
+_PLAIN_EVERY_S = 10.0
 _MOST_STEPS = 200  # to remember: a step may name a file of the user's
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What a run calls to show how far it is."""
+
+    begin: Callable[[str], None]
+    """With the name of each step as it begins; it says how long the step took the last time."""
+    advance: Callable[[str], None]
+    """In the middle of a step, as often as one likes, with a few words on how far it is."""
+
+
 @contextmanager
-def show_steps(settings: Settings) -> Iterator[Callable[[str], None]]:
-    """A function to call with the name of each step as it begins; says how long the step took the last time."""
+def show_steps(settings: Settings) -> Iterator[Shown]:
+    """Show the steps of a run, and remember how long each took."""
     file = settings.cache_directory / _DURATIONS
     steps = _Steps(read_durations(file))
     console = Console(stderr=True, highlight=False)
     if settings.verbosity == "quiet":
-        yield steps.begin
+        yield Shown(begin=steps.begin, advance=lambda _: None)
     elif console.is_terminal:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=console) as progress:
-            yield lambda name: _show_live(progress, steps, name)
+            yield Shown(
+                begin=lambda name: _show_live(progress, steps, name),
+                advance=lambda words: _advance_live(progress, steps, words),
+            )
             _finish_live(progress, steps)
     else:
-        yield lambda name: _show_plain(console, steps, name)
+        yield Shown(
+            begin=lambda name: _show_plain(console, steps, name),
+            advance=lambda words: _advance_plain(console, steps, words),
+        )
     steps.end()
     remember_durations(file, steps.durations)
 
@@ -41,11 +59,20 @@ class _Steps:
     def __init__(self, durations: dict[str, float]) -> None:
         self.durations = durations
         self.name: str | None = None
-        self._began = 0.0
+        self._began = self._said = 0.0
 
     def begin(self, name: str) -> None:
         self.end()
         self.name, self._began = name, time.monotonic()
+        self._said = self._began
+
+    def is_time_to_say(self) -> bool:
+        """Whether nothing was said of this step for a while."""
+        now = time.monotonic()
+        if now - self._said < _PLAIN_EVERY_S:
+            return False
+        self._said = now
+        return True
 
     def end(self) -> None:
         if self.name is not None:
@@ -63,6 +90,17 @@ def _show_live(progress: Progress, steps: _Steps, name: str) -> None:
     _finish_live(progress, steps)
     progress.add_task(f"{name}{steps.expected(name)}", total=1)
     steps.begin(name)
+
+
+def _advance_live(progress: Progress, steps: _Steps, words: str) -> None:
+    if progress.tasks and steps.name is not None:
+        task = progress.tasks[-1]
+        progress.update(task.id, description=f"{steps.name}{steps.expected(steps.name)}  {words}")
+
+
+def _advance_plain(console: Console, steps: _Steps, words: str) -> None:
+    if steps.is_time_to_say():
+        console.print(f"imgbuild: {steps.name}: {words}", soft_wrap=True)
 
 
 def _finish_live(progress: Progress, steps: _Steps) -> None:

@@ -55,11 +55,11 @@ def unbundle_image(  # noqa: PLR0913 - one parameter an option
     image = (output or Path(f"{opened.manifest.name}.raw")).absolute()
     if image.exists():
         raise UsageError("is there already", where=image, fix="choose another name with --output, or remove it")
-    with show_steps(settings) as on_step:
+    with show_steps(settings) as shown:
         if dry_run:
             check_parts(opened)
         else:
-            on_step(f"open the bundle {opened.manifest.name}")
+            shown.begin(f"open the bundle {opened.manifest.name}")
             unbundle(opened, image)
     if json_output:
         typer.echo(json.dumps(describe(opened, image), indent=2))

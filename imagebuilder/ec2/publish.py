@@ -17,7 +17,7 @@ from imagebuilder.ec2.journal import Journal, Value
 from imagebuilder.ec2.preflight import NO_SNAPSHOT, Estimate, estimate, require_permissions, require_quota
 from imagebuilder.ec2.records import Record, Records
 from imagebuilder.ec2.services import open_services, probes
-from imagebuilder.ec2.snapshot_journal import delete_begun
+from imagebuilder.ec2.snapshot_journal import begun_snapshot, delete_begun
 from imagebuilder.ec2.snapshots import is_encrypted_by_default
 from imagebuilder.ec2.undo import undoing, undone_on_failure, with_leftovers
 from imagebuilder.ec2.upload import Account as Services
@@ -33,7 +33,10 @@ _AVAILABLE_S = 1800.0  # an AMI on a completed snapshot is available in seconds
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The AMI that is wanted. `carries` names the secrets in the image; `is_full` sends all blocks in any case."""
+    """The AMI that is wanted. `carries` names the secrets in the image.
+
+    `is_full` sends all blocks in any case; `is_dry_run` asks all that is asked before the first byte, and stops.
+    """
 
     image: Image
     cluster: ClusterRecipe
@@ -43,6 +46,7 @@ class Order:
     coverage: Coverage = "allocated"
     encryption: Encryption | None = None
     is_full: bool = False
+    is_dry_run: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +59,10 @@ class Watch:
     on_progress: Callable[[Progress], None]
 
 
-def publish_on_ebs(order: Order, account: Account, records: Records, watch: Watch) -> Record:
-    """The AMI of the order's image, which is there already or is made; nobody else may use its journal meanwhile.
+def publish_on_ebs(order: Order, account: Account, records: Records, watch: Watch) -> Record | None:
+    """The AMI of the order's image, which is there already or is made; None of a dry run that would make it.
+
+    Nobody else may use the records meanwhile.
 
     Raises RemoteError if that fails, with all undone, or LeftoversError with what could not be undone.
     """
@@ -64,6 +70,7 @@ def publish_on_ebs(order: Order, account: Account, records: Records, watch: Watc
     watch.on_step(f"look for {order.name} in {account.region}")
     there = _find_registered(order, account, records)
     if there is not None:
+        _forget_other(order, there, account, records)
         ami = wait_for_ami(account, there.id, timeout_s=_AVAILABLE_S)
         return _keep_record(order, ami, None, records, began)
     services = open_services(account)
@@ -74,6 +81,8 @@ def publish_on_ebs(order: Order, account: Account, records: Records, watch: Watc
         require_quota(account)
         request = _with_parent(_request(order, volume_gib, account, watch), order, services, records, watch)
         watch.on_estimate(_estimate(disk, request, records))
+        if order.is_dry_run:
+            return None
         with _open_journal(order, request, account, records) as journal, _undone_on_failure(journal, account):
             watch.on_step("upload the image")
             reports = Reports(say=watch.say, on_progress=watch.on_progress)
@@ -208,6 +217,17 @@ def _undone_on_failure(journal: Journal, account: Account) -> Iterator[None]:
             raise with_leftovers(error, left.leftovers) from error
         journal.remove()
         raise
+
+
+def _forget_other(order: Order, ami: Ami, account: Account, records: Records) -> None:
+    """Delete the snapshot that a killed run of the order has begun, if the AMI was then made of another."""
+    journal = Journal.read(records.journal(order.name))
+    if journal is None:
+        return
+    with journal:
+        begun = begun_snapshot(journal)
+        if begun is not None and begun.snapshot_id not in ami.snapshot_ids:
+            _delete_begun(journal, account)
 
 
 def _delete_begun(journal: Journal, account: Account) -> None:

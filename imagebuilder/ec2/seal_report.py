@@ -55,6 +55,7 @@ def make_report(
         "inspected_at": now.isoformat(timespec="seconds"),
         "audience": audience,
         "boot_mode": boot_mode(evidence),
+        "root_file_system": evidence.root.kind,
         "passed": not any(found for _, found in rules),
         "rules": [
             {
