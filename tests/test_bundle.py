@@ -77,6 +77,15 @@ def test_ec2_can_open_a_bundle_with_its_own_key(bundle: Path) -> None:
     assert ec2().private.unwrap(key=keys.ec2_key, iv=keys.ec2_iv) == KEY
 
 
+def test_the_key_of_a_bundle_is_in_none_of_its_files(bundle: Path) -> None:
+    content = b"".join(file.read_bytes() for file in bundle.parent.iterdir())
+
+    texts = [secret.reveal() for secret in (KEY.key, KEY.iv)]
+
+    assert [text in content or bytes.fromhex(text.decode()) in content for text in texts] == [False, False]
+    assert [text.decode() in f"{KEY} {request()}" for text in texts] == [False, False]
+
+
 def test_parts_are_of_10_mib_and_the_manifest_says_all_of_them(bundle: Path) -> None:
     manifest = parse_manifest(bundle.read_bytes()).manifest
 
