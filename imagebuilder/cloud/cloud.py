@@ -36,6 +36,13 @@ _WRONG_CODES: Mapping[str, Mapping[str, tuple[str, int]]] = {
         "expired": ("RequestExpired", 400),
         "mismatch": ("AuthFailure", 401),
     },
+    "sts": {
+        "missing": ("MissingAuthenticationToken", 403),
+        "malformed": ("IncompleteSignature", 400),
+        "unknown key": ("InvalidClientTokenId", 403),
+        "expired": ("SignatureDoesNotMatch", 403),
+        "mismatch": ("SignatureDoesNotMatch", 403),
+    },
     "s3": {
         "missing": ("AccessDenied", 403),
         "malformed": ("AuthorizationHeaderMalformed", 400),
