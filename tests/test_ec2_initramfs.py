@@ -79,6 +79,7 @@ def test_the_names_are_those_that_cpio_lists(tmp_path: Path) -> None:
         (b"\x02\x21\x4c\x18lz4, of the kernel's own kind", "no archive known here"),
         (archive("init").replace(b"000081A4", b"00008%A4", 1)[:94] + b"zzzzzzzz" + bytes(100), "damaged header"),
     ],
+    ids=["cut", "cut-zstd", "cut-gzip", "lz4", "bad-number"],
 )
 def test_a_damaged_initramfs_is_an_error(content: bytes, message: str) -> None:
     with pytest.raises(BuildError, match=message):

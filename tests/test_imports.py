@@ -26,7 +26,7 @@ LAYERS = (
 OWNER_OF_LIBRARY: dict[str, str | tuple[str, ...]] = {
     "ClusterShell": "recipe.cluster",
     "boto3": "ec2.account",
-    "botocore": "ec2.account",
+    "botocore": ("ec2.account", "ec2.boto_failure"),
     "cryptography": ("ec2.ciphers", "pki"),
     "flask": "cloud.moto_services",
     "guestfs": "image.appliance",

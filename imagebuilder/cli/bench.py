@@ -86,7 +86,7 @@ def _open_log(directory: Path) -> Path:
 def say(settings: Settings, message: str) -> None:
     """Tell the user something beside the result, on standard error."""
     if settings.verbosity != "quiet":
-        Console(stderr=True, highlight=False).print(f"imgbuild: {message}", soft_wrap=True)
+        Console(stderr=True, highlight=False, markup=False).print(f"imgbuild: {message}", soft_wrap=True)
 
 
 def vpn_needs(site: Site, machines: Sequence[Machine]) -> dict[str, Purpose]:

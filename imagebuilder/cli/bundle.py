@@ -9,6 +9,22 @@ import typer
 
 from imagebuilder.cli.ami import Region
 from imagebuilder.cli.bench import open_bench, say
+from imagebuilder.cli.classic_bundle import (
+    BucketWord,
+    Cert,
+    Ec2Cert,
+    Key,
+    KeyPassphrase,
+    Options,
+    Output,
+    Replace,
+    Small,
+    User,
+    make_order,
+    make_request,
+    part,
+    write_to_directory,
+)
 from imagebuilder.cli.images import select_images
 from imagebuilder.cli.progress import show_steps
 from imagebuilder.cli.seals import Seal, seal_image
@@ -16,9 +32,11 @@ from imagebuilder.cli.settings import Settings
 from imagebuilder.ec2.account import Account, open_account
 from imagebuilder.ec2.ami import NOTHING, ami_name
 from imagebuilder.ec2.block_sender import Coverage, Progress
+from imagebuilder.ec2.bundle import Bundle
 from imagebuilder.ec2.images import Encryption
 from imagebuilder.ec2.preflight import price_words
 from imagebuilder.ec2.publish import Order, Watch, publish_on_ebs
+from imagebuilder.ec2.publish_bundle import BundleOrder, publish_as_bundle
 from imagebuilder.ec2.records import Record, Records
 from imagebuilder.ec2.retry import RetryBudget
 from imagebuilder.errors import CheckError, UsageError
@@ -54,6 +72,15 @@ def bundle(  # noqa: PLR0913 - one parameter an option
     kms_key: Annotated[
         str | None, typer.Option("--kms-key", metavar="ARN", help="With this key; implies --encrypt.")
     ] = None,
+    output: Output = None,
+    user: User = None,
+    cert: Cert = None,
+    key: Key = None,
+    key_passphrase_file: KeyPassphrase = None,
+    ec2cert: Ec2Cert = None,
+    bucket: BucketWord = None,
+    small: Small = False,
+    replace: Replace = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Inspect the image and ask what is allowed; make nothing.")
     ] = False,
@@ -66,20 +93,45 @@ def bundle(  # noqa: PLR0913 - one parameter an option
     The same image is registered once: again, the command prints the AMI that is there. A run that was killed is gone
     on with; one that fails or is interrupted removes what it has made, or exits with 7 and lists what it could not.
     See docs/ami.md.
+
+    With --format instance-store the image becomes a classic bundle, as ec2-bundle-image makes it: written into a
+    directory (--output), or registered from S3 (--register --bucket). See docs/bundle.md.
     """
     settings: Settings = ctx.obj
+    classic = Options(
+        output=output,
+        user=user,
+        cert=cert,
+        key=key,
+        key_passphrase_file=key_passphrase_file,
+        ec2cert=ec2cert,
+        bucket=bucket,
+        is_small=small,
+        may_replace=replace,
+    )
+    is_classic = bundle_format is _Format.instance_store
+    if not is_classic and classic.given():
+        raise UsageError(f"{classic.given()[0]} is of a classic bundle", fix="add --format instance-store")
     cluster = load_site(settings.site_directory).cluster.recipe
     image = _one_image(Store(root=settings.store), word)
+    request = make_request(image, name, classic) if is_classic else None  # a missing option is said at once
+    account = open_account(region, RetryBudget()) if register else None
     seal = _seal(image, settings)
-    if not register:
-        _print_seal(seal, image, json_output=json_output)
-        raise typer.Exit(_FINDINGS if seal.findings else 0)
+    if request is not None and seal.boot_mode == "uefi":
+        raise UsageError("it boots by UEFI only, which an instance-store AMI cannot", where=image.name)
+    if account is None:
+        if request is None:
+            _print_seal(seal, image, json_output=json_output)
+            raise typer.Exit(_FINDINGS if seal.findings else 0)
+        made = write_to_directory(image, request, classic, settings, is_dry_run=dry_run)
+        _print_bundle(made, seal, classic, settings, json_output=json_output)
+        return
     _refuse_findings(seal, image)
-    account = open_account(region, RetryBudget())
+    default = ami_name(image, cluster) + ("-bundle" if is_classic else "")
     order = Order(
         image=image,
         cluster=cluster,
-        name=name or ami_name(image, cluster),
+        name=name or default,
         boot_mode=seal.boot_mode,
         carries=", ".join(sorted({str(secret["kind"]) for secret in seal.secrets})) or NOTHING,
         coverage=_coverage(seal, omit_zeros=omit_zeros),
@@ -87,7 +139,8 @@ def bundle(  # noqa: PLR0913 - one parameter an option
         is_full=full,
         is_dry_run=dry_run,
     )
-    record = _publish(order, account, settings)
+    bundling = None if request is None else make_order(request, account.region, classic)
+    record = _publish(order, bundling, account, settings)
     if record is None:
         say(settings, f"nothing was made; would register {order.name}")
         return
@@ -137,7 +190,7 @@ def _coverage(seal: Seal, *, omit_zeros: bool) -> Coverage:
     return "nonzero" if omit_zeros else "allocated"
 
 
-def _publish(order: Order, account: Account, settings: Settings) -> Record | None:
+def _publish(order: Order, bundling: BundleOrder | None, account: Account, settings: Settings) -> Record | None:
     store = Store(root=settings.store)
     records = Records(directory=store.root / "artifacts" / "ami" / account.region)
     with (
@@ -149,16 +202,41 @@ def _publish(order: Order, account: Account, settings: Settings) -> Record | Non
         def tell(progress: Progress) -> None:
             seconds = time.monotonic() - began
             speed = progress.bytes_sent / 1e6 / seconds if seconds else 0.0
-            done = progress.done / progress.total if progress.total else 1.0
-            shown.advance(f"{done:.0%}, {progress.bytes_sent / 1e6:,.0f} MB sent, {speed:.0f} MB/s")
+            sent = f"{progress.bytes_sent / 1e6:,.0f} MB sent, {speed:.0f} MB/s"
+            shown.advance(f"{part(progress.done, progress.total)}, {sent}")
 
         watch = Watch(
             on_step=shown.begin,
             say=lambda sentence: say(settings, sentence),
             on_estimate=lambda costs: say(settings, f"to send: {price_words(costs)}"),
             on_progress=tell,
+            on_bytes=lambda done, whole: shown.advance(part(done, whole)),
         )
-        return publish_on_ebs(order, account, records, watch)
+        if bundling is None:
+            return publish_on_ebs(order, account, records, watch)
+        return publish_as_bundle(order, bundling, account, records, watch)
+
+
+def _print_bundle(made: Bundle | None, seal: Seal, options: Options, settings: Settings, *, json_output: bool) -> None:
+    for finding in seal.findings:
+        say(settings, finding)
+    if made is None:
+        say(settings, "nothing was made")
+        return
+    manifest = options.output / made.manifest_file if options.output else made.manifest_file
+    if json_output:
+        row = {
+            "manifest": str(manifest),
+            "name": made.manifest.name,
+            "parts": len(made.manifest.parts),
+            "size_bytes": made.manifest.size_bytes,
+            "bundled_bytes": made.manifest.bundled_bytes,
+            "seal": str(seal.path),
+        }
+        typer.echo(json.dumps(row, indent=2))
+        return
+    typer.echo(manifest)
+    say(settings, f"{len(made.manifest.parts)} parts, {made.manifest.bundled_bytes / 1e6:,.0f} MB")
 
 
 def _print_seal(seal: Seal, image: Image, *, json_output: bool) -> None:

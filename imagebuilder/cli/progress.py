@@ -33,11 +33,11 @@ def show_steps(settings: Settings) -> Iterator[Shown]:
     """Show the steps of a run, and remember how long each took."""
     file = settings.cache_directory / _DURATIONS
     steps = _Steps(read_durations(file))
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False)  # a name may have brackets
     if settings.verbosity == "quiet":
         yield Shown(begin=steps.begin, advance=lambda _: None)
     elif console.is_terminal:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
         with Progress(*columns, console=console) as progress:
             yield Shown(
                 begin=lambda name: _show_live(progress, steps, name),

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
-from imagebuilder.ec2.call_failed import BAD_ANSWER, CERTIFICATE_REFUSED, CONNECTION_LOST, TIMEOUT, CallFailed
+from imagebuilder.ec2.boto_failure import translated
+from imagebuilder.ec2.call_failed import CallFailed
 from imagebuilder.ec2.retry import Call, RetryBudget
 from imagebuilder.ec2.signing import Credentials
 from imagebuilder.errors import RemoteError, UsageError
@@ -86,7 +87,12 @@ class Account:
         `made_at`: see RetryBudget.run. Raises RemoteError, whose `failure_code` is the service's name of the error.
         """
         call = Call(service=service, action=action, what=what)
-        return self.budget.run(call, lambda: _translated(attempt), made_at=made_at)
+
+        def translated_attempt() -> T:
+            with translated():
+                return attempt()
+
+        return self.budget.run(call, translated_attempt, made_at=made_at)
 
     def pages(self, action: str, what: str, ask: Callable[..., Page], request: Mapping[str, object]) -> Iterator[Page]:
         """All pages of the answer to `request`, each by a call of its own."""
@@ -152,47 +158,3 @@ def _no_credentials(what: str) -> RemoteError:
         "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; to try it without AWS: `imgbuild cloud start`"
     )
     return RemoteError(what, fix=fix)
-
-
-def _translated(attempt: Callable[[], T]) -> T:
-    """What `attempt` returns. Raises CallFailed for each error of botocore's, and RemoteError without credentials."""
-    from botocore import exceptions  # noqa: PLC0415 - boto3 takes a quarter of a second
-    from botocore.parsers import ResponseParserError  # noqa: PLC0415
-
-    try:
-        return attempt()
-    except exceptions.ClientError as error:
-        response = error.response
-        metadata = response.get("ResponseMetadata", {})
-        raise CallFailed(
-            code=response.get("Error", {}).get("Code", "") or "Unknown",
-            message=response.get("Error", {}).get("Message", ""),
-            status=metadata.get("HTTPStatusCode"),
-            request_id=metadata.get("RequestId"),
-        ) from error
-    except (
-        exceptions.NoCredentialsError,
-        exceptions.PartialCredentialsError,
-        exceptions.CredentialRetrievalError,
-        exceptions.SSOError,
-        exceptions.TokenRetrievalError,
-    ) as error:
-        raise _no_credentials(str(error)) from error
-    except (exceptions.BotoCoreError, ResponseParserError) as error:
-        raise CallFailed(code=_code(error), message=str(error)) from error
-
-
-def _code(error: Exception) -> str:
-    from botocore import exceptions  # noqa: PLC0415 - boto3 takes a quarter of a second
-
-    match error:
-        case exceptions.ConnectTimeoutError() | exceptions.ReadTimeoutError():
-            return TIMEOUT
-        case exceptions.SSLError():
-            return CERTIFICATE_REFUSED
-        case exceptions.HTTPClientError() | exceptions.ConnectionError():
-            return CONNECTION_LOST
-        case exceptions.ParamValidationError():
-            return "NotImplemented"
-        case _:
-            return BAD_ANSWER

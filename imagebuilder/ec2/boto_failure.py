@@ -1,24 +1,36 @@
-"""What botocore raises, in the words of `call_failed`."""
+"""What botocore raises, in the words of `call_failed`.
+
+botocore is imported when it is first needed, as it takes a quarter of a second.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectTimeoutError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ReadTimeoutError,
-    SSLError,
-)
+from imagebuilder.ec2.call_failed import BAD_ANSWER, CERTIFICATE_REFUSED, CONNECTION_LOST, TIMEOUT, CallFailed
 
-from imagebuilder.ec2.call_failed import CERTIFICATE_REFUSED, CONNECTION_LOST, TIMEOUT, CallFailed
+_BY_NAME = {
+    "ReadTimeoutError": TIMEOUT,
+    "ConnectTimeoutError": TIMEOUT,
+    "SSLError": CERTIFICATE_REFUSED,
+    # A parameter that this version of botocore does not know: no attempt will change that.
+    "ParamValidationError": "NotImplemented",
+    "UnknownParameterError": "NotImplemented",
+    **dict.fromkeys(
+        ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"),
+        "MissingAuthenticationToken",
+    ),
+    **dict.fromkeys(
+        ("UnauthorizedSSOTokenError", "SSOTokenLoadError", "LoginRefreshRequired"), "MissingAuthenticationToken"
+    ),
+}
 
 
 @contextmanager
 def translated() -> Iterator[None]:
     """Around one call by boto3, as an attempt of `RetryBudget.run`: raises CallFailed for all that botocore raises."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - see above
+    from botocore.parsers import ResponseParserError  # noqa: PLC0415
+
     try:
         yield
     except ClientError as error:
@@ -29,17 +41,8 @@ def translated() -> Iterator[None]:
             status=answer.get("HTTPStatusCode"),
             request_id=answer.get("RequestId"),
         ) from error
+    except ResponseParserError as error:
+        raise CallFailed(code=BAD_ANSWER, message=str(error)) from error
     except BotoCoreError as error:
-        raise CallFailed(code=_code_of(error), message=str(error)) from error
-
-
-def _code_of(error: BotoCoreError) -> str:
-    match error:
-        case ReadTimeoutError() | ConnectTimeoutError():
-            return TIMEOUT
-        case SSLError():
-            return CERTIFICATE_REFUSED
-        case NoCredentialsError() | PartialCredentialsError():
-            return "MissingAuthenticationToken"
-        case _:
-            return CONNECTION_LOST
+        code = _BY_NAME.get(type(error).__name__, CONNECTION_LOST)
+        raise CallFailed(code=code, message=str(error)) from error

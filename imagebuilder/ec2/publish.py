@@ -21,14 +21,14 @@ from imagebuilder.ec2.snapshot_journal import begun_snapshot, delete_begun
 from imagebuilder.ec2.snapshots import is_encrypted_by_default
 from imagebuilder.ec2.undo import undoing, undone_on_failure, with_leftovers
 from imagebuilder.ec2.upload import Account as Services
-from imagebuilder.ec2.upload import Reports, SnapshotRequest, UploadedSnapshot, upload_snapshot, verified_parent
+from imagebuilder.ec2.upload import Reports, SnapshotRequest, upload_snapshot, verified_parent
 from imagebuilder.errors import HostError, LeftoversError, RemoteError
 from imagebuilder.image.disk_reader import DiskReader, open_disk
 from imagebuilder.image.store import Image
 from imagebuilder.recipe.cluster import ClusterRecipe
 
 _GIB = 1 << 30
-_AVAILABLE_S = 1800.0  # an AMI on a completed snapshot is available in seconds
+AVAILABLE_S = 1800.0  # an AMI on a completed snapshot is available in seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,8 @@ class Watch:
     say: Callable[[str], None]
     on_estimate: Callable[[Estimate], None]
     on_progress: Callable[[Progress], None]
+    on_bytes: Callable[[int, int], None]
+    """The same of a bundle: how many bytes of the image are done, and how many there are."""
 
 
 def publish_on_ebs(order: Order, account: Account, records: Records, watch: Watch) -> Record | None:
@@ -68,11 +70,12 @@ def publish_on_ebs(order: Order, account: Account, records: Records, watch: Watc
     """
     began = time.monotonic()
     watch.on_step(f"look for {order.name} in {account.region}")
-    there = _find_registered(order, account, records)
+    there = find_registered(order, account, records)
     if there is not None:
         _forget_other(order, there, account, records)
-        ami = wait_for_ami(account, there.id, timeout_s=_AVAILABLE_S)
-        return _keep_record(order, ami, None, records, began)
+        records.journal(order.name).unlink(missing_ok=True)
+        ami = wait_for_ami(account, there.id, timeout_s=AVAILABLE_S)
+        return keep_record(order, ami, Sent(), records, began)
     services = open_services(account)
     with open_disk(order.image.disk, order.image.format) as disk:
         volume_gib = -(-disk.size_bytes // _GIB)
@@ -94,14 +97,15 @@ def publish_on_ebs(order: Order, account: Account, records: Records, watch: Watc
                 undo.may_make(partial(_find_by_snapshot, snapshot_id=uploaded.id))
                 ami_id = register(account, _registration(order, uploaded.id, volume_gib))
                 undo.made(ami_id)
-                ami = wait_for_ami(account, ami_id, timeout_s=_AVAILABLE_S)
-                record = _keep_record(order, ami, uploaded, records, began)
+                ami = wait_for_ami(account, ami_id, timeout_s=AVAILABLE_S)
+                sent = Sent(blocks=uploaded.blocks_sent, size_bytes=uploaded.bytes_sent)
+                record = keep_record(order, ami, sent, records, began)
                 undo.keep()
             journal.remove()
             return record
 
 
-def _find_registered(order: Order, account: Account, records: Records) -> Ami | None:
+def find_registered(order: Order, account: Account, records: Records) -> Ami | None:
     """The AMI that has the order's name, if it is of the same image. Raises RemoteError if it is not."""
     known = {record.ami for record in records.all() if record.key == order.image.key}
     journal = records.journal(order.name)
@@ -236,9 +240,16 @@ def _delete_begun(journal: Journal, account: Account) -> None:
         delete_begun(journal, client=services.client, snapshots=services.snapshots)
 
 
-def _keep_record(order: Order, ami: Ami, uploaded: UploadedSnapshot | None, records: Records, began: float) -> Record:
-    """Note what came of it; an AMI that was there already has cost nothing in this run."""
-    records.journal(order.name).unlink(missing_ok=True)
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """What a run has sent; an AMI that was there already has cost nothing."""
+
+    blocks: int = 0
+    size_bytes: int = 0
+
+
+def keep_record(order: Order, ami: Ami, sent: Sent, records: Records, began: float) -> Record:
+    """Note what came of it; `began` is by time.monotonic."""
     record = Record(
         ami=ami.id,
         snapshot=ami.snapshot_ids[0] if ami.snapshot_ids else None,
@@ -246,11 +257,11 @@ def _keep_record(order: Order, ami: Ami, uploaded: UploadedSnapshot | None, reco
         region=ami.region,
         key=order.image.key,
         base_digest=order.image.base_digest,
-        blocks_sent=uploaded.blocks_sent if uploaded else 0,
-        bytes_sent=uploaded.bytes_sent if uploaded else 0,
+        blocks_sent=sent.blocks,
+        bytes_sent=sent.size_bytes,
         seconds=round(time.monotonic() - began, 2),
         registered_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    if uploaded is not None or order.name not in {record.name for record in records.all()}:
+    if sent.size_bytes or not any(known.ami == record.ami for known in records.all()):
         records.write(record)
     return record
