@@ -7,10 +7,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from imagebuilder.cloud.http_server import Request, Response
+from imagebuilder.cloud.s3_checksums import checked_pieces
 from imagebuilder.errors import HostError
 from imagebuilder.programs import RunningProgram, require_programs, start_program
 from imagebuilder.secret import Secret
@@ -33,7 +34,6 @@ class Rclone:
         require_programs("setpriv")
         self._directory = directory
         self._up = threading.Event()
-        self._local = threading.local()
         (directory / _SOCKET).unlink(missing_ok=True)
         # The key in the environment: arguments are for everybody to read.
         environment = {"RCLONE_AUTH_KEY": f'"{access_key_id},{secret.reveal().decode()}"', "RCLONE_CONFIG": os.devnull}
@@ -48,33 +48,46 @@ class Rclone:
             (self._directory / _SOCKET).unlink()
 
     def forward(self, request: Request) -> Response:
-        """Have it answer a request. Both bodies go through in pieces."""
-        connection = self._connect()
+        """Have it answer a request. Both bodies go through in pieces.
+
+        Raises Refusal if the body is not what the headers say; rclone then gets less than it was promised, and
+        forgets it.
+        """
+        self._wait_until_up()
+        connection = _UnixConnection(self._directory)
+        with ExitStack() as undo:
+            undo.callback(connection.close)
+            answer = self._ask(connection, request)
+            headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in _OF_ONE_CONNECTION]
+            response = Response(status=answer.status, headers=headers)
+            if answer.length is not None and answer.length <= _PIECE:
+                response.body = answer.read()
+            else:
+                response.body = _pieces(answer, undo.pop_all())
+        return response
+
+    def _ask(self, connection: http.client.HTTPConnection, request: Request) -> http.client.HTTPResponse:
         connection.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
         for name, value in request.sent_headers:
             if name.lower() not in _OF_ONE_CONNECTION:
                 connection.putheader(name, value)
         connection.endheaders()
-        for piece in request.body.pieces():
+        for piece in checked_pieces(request):
             connection.send(piece)
-        answer = connection.getresponse()
-        headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in _OF_ONE_CONNECTION]
-        return Response(status=answer.status, headers=headers, body=_pieces(answer, connection))
-
-    def _connect(self) -> "_UnixConnection":
-        self._wait_until_up()
-        return _UnixConnection(self._directory)
+        return connection.getresponse()
 
     def _wait_until_up(self) -> None:
         if self._up.is_set():
             return
         until = time.monotonic() + _START_LIMIT_S
         while time.monotonic() < until and self._program.exit_code is None:
+            probe = _UnixConnection(self._directory)
             try:
-                _UnixConnection(self._directory).connect()
+                probe.connect()
             except OSError:
                 time.sleep(0.02)
                 continue
+            probe.close()
             self._up.set()
             return
         raise HostError("rclone does not start", where=self._directory, fix="read cloud.log there")
@@ -98,9 +111,7 @@ class _UnixConnection(http.client.HTTPConnection):
             os.close(descriptor)
 
 
-def _pieces(answer: http.client.HTTPResponse, connection: http.client.HTTPConnection) -> Iterator[bytes]:
-    try:
+def _pieces(answer: http.client.HTTPResponse, undo: ExitStack) -> Iterator[bytes]:
+    with undo:
         while piece := answer.read(_PIECE):
             yield piece
-    finally:
-        connection.close()
