@@ -16,8 +16,6 @@ class BlockStore:
         self._directory = directory
         self._holders: Counter[bytes] = Counter()
         self._lock = threading.Lock()
-        for number in range(256):
-            (directory / f"{number:02x}").mkdir(parents=True, exist_ok=True)
 
     def put(self, digest: bytes, content: bytes | bytearray) -> None:
         """Keep a block and hold it once. `digest` is its SHA-256, which the caller has made sure of."""
@@ -25,6 +23,7 @@ class BlockStore:
         path = self._path(digest)
         if path.exists():
             return
+        path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:

@@ -34,11 +34,17 @@ AT_ONCE = Tuning(
 )
 
 
-class Ebs(TypedDict, total=False):
-    """The volume of a device."""
+# One for all: it keeps the models of the services, which take long to read.
+_SESSION = boto3.Session()
 
-    SnapshotId: str
-    VolumeSize: int
+
+class _Options(TypedDict):
+    endpoint_url: str
+    region_name: str
+    aws_access_key_id: str
+    aws_secret_access_key: str
+    aws_session_token: str | None
+    config: Config
 
 
 @dataclass(frozen=True)
@@ -47,37 +53,42 @@ class Clients:
 
     cloud: RunningCloud
     region: str = "us-east-1"
+    access_key_id: str | None = None
     secret: str | None = None
-    """Another one than the right one."""
-
-    @cached_property
-    def _session(self) -> boto3.Session:
-        credentials = self.cloud.credentials
-        return boto3.Session(
-            aws_access_key_id=credentials.access_key_id,
-            aws_secret_access_key=self.secret or credentials.secret.reveal().decode(),
-            region_name=self.region,
-        )
+    session_token: str | None = None
+    """Others than the right ones."""
+    read_timeout_s: float = 10
 
     @property
-    def _config(self) -> Config:
-        return Config(parameter_validation=False, retries={"total_max_attempts": 1}, read_timeout=5, connect_timeout=5)
+    def _options(self) -> "_Options":
+        # What cannot be must reach the cloud, to be refused there.
+        retries = {"total_max_attempts": 1}
+        config = Config(parameter_validation=False, retries=retries, read_timeout=self.read_timeout_s)  # type: ignore[arg-type]
+        credentials = self.cloud.credentials
+        return {
+            "endpoint_url": self.cloud.endpoint,
+            "region_name": self.region,
+            "aws_access_key_id": self.access_key_id or credentials.access_key_id,
+            "aws_secret_access_key": self.secret or credentials.secret.reveal().decode(),
+            "aws_session_token": self.session_token,
+            "config": config,
+        }
 
     @cached_property
     def ec2(self) -> "EC2Client":
-        return self._session.client("ec2", endpoint_url=self.cloud.endpoint, config=self._config)
+        return _SESSION.client("ec2", **self._options)
 
     @cached_property
     def ebs(self) -> "EBSClient":
-        return self._session.client("ebs", endpoint_url=self.cloud.endpoint, config=self._config)
+        return _SESSION.client("ebs", **self._options)
 
     @cached_property
     def s3(self) -> "S3Client":
-        return self._session.client("s3", endpoint_url=self.cloud.endpoint, config=self._config)
+        return _SESSION.client("s3", **self._options)
 
     @cached_property
     def sts(self) -> "STSClient":
-        return self._session.client("sts", endpoint_url=self.cloud.endpoint, config=self._config)
+        return _SESSION.client("sts", **self._options)
 
     def start(self, size_gib: int = 1) -> str:
         """A new pending snapshot."""

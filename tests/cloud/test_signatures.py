@@ -3,9 +3,7 @@
 import http.client
 from urllib.parse import urlsplit
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from imagebuilder.cloud import RunningCloud
 from tests.cloud.clients import Clients, refused
@@ -51,33 +49,13 @@ def test_sts_refuses_a_wrong_secret(impostor: Clients) -> None:
 
 
 def test_a_key_that_there_is_not_is_refused(cloud: RunningCloud) -> None:
-    stranger = boto3.client(
-        "ebs",
-        endpoint_url=cloud.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="AKIAAAAAAAAAAAAAAAAA",
-        aws_secret_access_key="x" * 40,
-        config=Config(retries={"total_max_attempts": 1}),
-    )
-
     with refused("UnrecognizedClientException"):
-        stranger.start_snapshot(VolumeSize=1)
+        Clients(cloud, access_key_id="AKIAAAAAAAAAAAAAAAAA").start()
 
 
 def test_a_session_token_that_the_cloud_did_not_give_is_refused(cloud: RunningCloud) -> None:
-    credentials = cloud.credentials
-    stranger = boto3.client(
-        "ec2",
-        endpoint_url=cloud.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=credentials.access_key_id,
-        aws_secret_access_key=credentials.secret.reveal().decode(),
-        aws_session_token="made-up",
-        config=Config(retries={"total_max_attempts": 1}),
-    )
-
     with refused("AuthFailure"):
-        stranger.describe_images()
+        Clients(cloud, session_token="made-up").ec2.describe_images()
 
 
 def test_a_region_that_there_is_not_is_refused(cloud: RunningCloud) -> None:
