@@ -112,6 +112,9 @@ class Connection:
         if connected is not None:
             connected.close()
 
+    def __del__(self) -> None:
+        self.close()  # an idle one has no other end: whoever made a call need not know that it was kept
+
     def abort(self) -> None:
         """Let the exchange that another thread waits for fail at once."""
         if (connected := self._socket) is not None:
