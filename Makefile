@@ -8,8 +8,8 @@ ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 # libguestfs builds its appliance from a kernel of this machine; a container has none.
 HAS_KERNEL := $(wildcard /boot/vmlinuz-* /lib/modules/*/vmlinuz)
 HOST_PACKAGES := python3 python3-venv python3-guestfs libguestfs-tools qemu-system-x86 qemu-utils mmdebstrap \
-	fdisk e2fsprogs uidmap util-linux iproute2 dnsmasq-base nmap tcpdump $(if $(HAS_KERNEL),,linux-image-cloud-amd64)
-TEST_PACKAGES := chromium git openssl openvpn shellcheck
+	fdisk e2fsprogs openssl uidmap util-linux iproute2 dnsmasq-base nmap tcpdump $(if $(HAS_KERNEL),,linux-image-cloud-amd64)
+TEST_PACKAGES := chromium git openvpn shellcheck
 MISSING = $(shell for name in $(1); do dpkg-query -W -f '$${Status}' $$name 2>/dev/null | \
 	grep -q 'ok installed' || echo $$name; done)
 
@@ -18,7 +18,7 @@ MISSING = $(shell for name in $(1); do dpkg-query -W -f '$${Status}' $$name 2>/d
 
 .PHONY: help
 help:
-	@echo "make demo   set this machine up, build the example cluster's images and compare two of them"
+	@echo "make demo   set this machine up, build the example cluster's images, register the worker on a local cloud"
 	@echo "make test   set this machine up and run all tests (about half an hour without KVM)"
 	@echo "make check  format, lint, types and the tests that need nothing but Python (seconds)"
 	@echo "make rehearse  boot the example cluster's images together and prove that it works (a quarter of an hour without KVM)"
@@ -52,6 +52,7 @@ demo: setup
 	$(IMGBUILD) list
 	$(IMGBUILD) xen
 	$(IMGBUILD) diff node worker || [ $$? -eq 1 ]
+	demo/ami.sh $(IMGBUILD)
 
 rehearse: setup
 	$(IMGBUILD) build

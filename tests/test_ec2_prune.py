@@ -58,7 +58,7 @@ def test_as_many_stay_as_the_rules_say() -> None:
     plan = plan_prune([ami(1), ami(2), ami(3)], [], rules, uses={}, now=NOW)
 
     assert [removal.ami.id for removal in plan.removals] == ["ami-worker1"]
-    assert plan.kept[1] == Kept(id="ami-worker2", why="number 2 of the newest 2 of worker")
+    assert plan.kept[1] == Kept(id="ami-worker2", why="number 2 of the newest 2 of worker on ebs")
 
 
 def test_an_ami_takes_its_snapshot_along() -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -13,10 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from imagebuilder.cli.bench import say
+from imagebuilder.cli.progress import show_steps
 from imagebuilder.cli.settings import Settings
 from imagebuilder.ec2.account import Account, open_account
 from imagebuilder.ec2.ami import CARRIES, IMAGE, NOTHING, Ami, is_own
 from imagebuilder.ec2.copy_ami import copy_everywhere
+from imagebuilder.ec2.download import read_snapshot
 from imagebuilder.ec2.images import (
     Encryption,
     deregister,
@@ -27,10 +30,14 @@ from imagebuilder.ec2.images import (
     uses_of,
 )
 from imagebuilder.ec2.prune import PrunePlan, PruneRules, plan_prune
+from imagebuilder.ec2.publish_bundle import remove_bundle
+from imagebuilder.ec2.records import Records
 from imagebuilder.ec2.retry import RetryBudget
-from imagebuilder.ec2.snapshots import find_snapshots
+from imagebuilder.ec2.services import open_services
+from imagebuilder.ec2.snapshots import find_snapshot, find_snapshots
 from imagebuilder.ec2.undo import remove
-from imagebuilder.errors import LeftoversError, UsageError
+from imagebuilder.errors import LeftoversError, RemoteError, UsageError
+from imagebuilder.image.store import Store
 from imagebuilder.recipe.model import nearest
 from imagebuilder.site import load_site
 
@@ -112,6 +119,48 @@ def show(name: _AmiWord, region: Region = None, json_output: _JsonOutput = False
 
 
 @app.command()
+def fetch(
+    ctx: typer.Context,
+    name: _AmiWord,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The image to write.  [default: NAME.raw]")
+    ] = None,
+    region: Region = None,
+    dry_run: _DryRun = False,
+) -> None:
+    """Rebuild the image of an AMI from the blocks of its snapshot: raw, with its holes, each block's SHA-256 checked.
+
+    Blocks that the snapshot lacks are zeros. `qemu-img compare` says whether it is the image that was registered.
+    """
+    settings: Settings = ctx.obj
+    account = open_account(region, RetryBudget())
+    ami = _find(account, name)
+    path = (output or Path(f"{ami.name}.raw")).absolute()
+    if path.exists():
+        raise UsageError("is there already", where=path, fix="choose another name with --output, or remove it")
+    if len(ami.snapshot_ids) != 1:
+        raise UsageError("has no snapshot, or several", where=ami.id, fix="of a classic bundle use `imgbuild unbundle`")
+    [snapshot_id] = ami.snapshot_ids
+    snapshot = find_snapshot(account, snapshot_id)
+    if snapshot is None:
+        raise RemoteError("cannot be seen by this account", where=snapshot_id)
+    if dry_run:
+        typer.echo(f"would write {path}, {snapshot.volume_bytes} bytes")
+        return
+    client = open_services(account).client
+    with show_steps(settings) as shown:
+        shown.begin(f"fetch {snapshot_id}")
+        read_snapshot(
+            client,
+            snapshot_id,
+            path,
+            size_bytes=snapshot.volume_bytes,
+            on_progress=lambda progress: shown.advance(f"{progress.done:,} of {progress.total:,} blocks"),
+        )
+    typer.echo(path)
+
+
+@app.command()
 def prune(  # noqa: PLR0913 - one parameter an option
     ctx: typer.Context,
     *,
@@ -148,6 +197,7 @@ def prune(  # noqa: PLR0913 - one parameter an option
 
 
 def _prune(account: Account, plan: PrunePlan, settings: Settings) -> None:
+    records = Records.of(Store(root=settings.store), account.region)
     uses = uses_of(account, [removal.ami.id for removal in plan.removals])  # somebody may have started one meanwhile
     for removal in plan.removals:
         if removal.ami.id in uses:
@@ -155,6 +205,9 @@ def _prune(account: Account, plan: PrunePlan, settings: Settings) -> None:
             continue
         deregister(account, removal.ami.id)
         _remove_snapshots(account, removal.snapshot_ids, f"{removal.ami.id} is gone, but not all of its snapshots")
+        if removal.has_bundle:
+            remove_bundle(removal.ami, account)
+        records.forget(removal.ami.id)
     _remove_snapshots(account, [one.id for one in plan.orphans], "not all snapshots could be removed")
 
 
@@ -248,7 +301,12 @@ def describe_prune(plan: PrunePlan) -> dict[str, object]:
     """What goes and what stays, as plain values: the stable contract of `imgbuild ami prune --json`."""
     return {
         "remove": [
-            {"ami": removal.ami.id, "name": removal.ami.name, "snapshots": list(removal.snapshot_ids)}
+            {
+                "ami": removal.ami.id,
+                "name": removal.ami.name,
+                "snapshots": list(removal.snapshot_ids),
+                "has_bundle": removal.has_bundle,
+            }
             for removal in plan.removals
         ],
         "orphans": [snapshot.id for snapshot in plan.orphans],
@@ -260,7 +318,8 @@ def _print_prune(plan: PrunePlan) -> None:
     for kept in plan.kept:
         typer.echo(f"keep    {kept.id}  ({kept.why})")
     for removal in plan.removals:
-        with_them = f" with {', '.join(removal.snapshot_ids)}" if removal.snapshot_ids else ""
+        things = [*removal.snapshot_ids, *([f"the bundle {removal.ami.location}"] if removal.has_bundle else [])]
+        with_them = f" with {', '.join(things)}" if things else ""
         typer.echo(f"remove  {removal.ami.id}  {removal.ami.name}, of {removal.ami.created_at}{with_them}")
     for snapshot in plan.orphans:
         typer.echo(f"remove  {snapshot.id}  (no AMI has it; begun {snapshot.started_at.isoformat(timespec='seconds')})")

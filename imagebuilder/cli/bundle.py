@@ -192,7 +192,7 @@ def _coverage(seal: Seal, *, omit_zeros: bool) -> Coverage:
 
 def _publish(order: Order, bundling: BundleOrder | None, account: Account, settings: Settings) -> Record | None:
     store = Store(root=settings.store)
-    records = Records(directory=store.root / "artifacts" / "ami" / account.region)
+    records = Records.of(store, account.region)
     with (
         store.locked([records.directory], on_wait=lambda _: say(settings, "wait for another run of this region")),
         show_steps(settings) as shown,

@@ -1,5 +1,6 @@
 """Which AMIs and snapshots may go: earlier ones of this cluster that nothing uses. Only decides; removes nothing."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,10 +21,11 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class Removal:
-    """An AMI that goes, and its snapshots that go with it: those that no other AMI has."""
+    """An AMI that goes, and its snapshots and its bundle that go with it, if no other AMI has them."""
 
     ami: Ami
     snapshot_ids: tuple[str, ...]
+    has_bundle: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,10 @@ class PrunePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class PruneRules:
-    """Whose AMIs may go, and how many of each image stay; with `unfinished`, young snapshots without an AMI, too."""
+    """Whose AMIs may go, and how many of each image and kind of root device stay.
+
+    With `unfinished`, young snapshots without an AMI may go, too.
+    """
 
     cluster: str
     keep: int
@@ -56,20 +61,28 @@ def plan_prune(
     everything = tuple(amis)
     removed: list[Ami] = []
     kept: list[Kept] = []
-    newer: dict[str, int] = {}
+    newer: Counter[tuple[str, str]] = Counter()
     own = [ami for ami in everything if is_own(ami.tags, rules.cluster)]
     for ami in sorted(own, key=lambda ami: (ami.created_at, ami.id), reverse=True):
-        image = ami.tags[IMAGE]
-        newer[image] = newer.get(image, 0) + 1
+        image = ami.tags[IMAGE], ami.root_device_type
+        newer[image] += 1
         if newer[image] <= rules.keep:
-            kept.append(Kept(id=ami.id, why=f"number {newer[image]} of the newest {rules.keep} of {image}"))
+            kept.append(
+                Kept(id=ami.id, why=f"number {newer[image]} of the newest {rules.keep} of {' on '.join(image)}")
+            )
         elif ami.id in uses:
             kept.append(Kept(id=ami.id, why=f"used by {uses[ami.id]}"))
         else:
             removed.append(ami)
     taken = {snapshot_id for ami in everything if ami not in removed for snapshot_id in ami.snapshot_ids}
+    locations = {ami.location for ami in everything if ami not in removed}
     removals = [
-        Removal(ami=ami, snapshot_ids=tuple(one for one in ami.snapshot_ids if one not in taken)) for ami in removed
+        Removal(
+            ami=ami,
+            snapshot_ids=tuple(one for one in ami.snapshot_ids if one not in taken),
+            has_bundle=ami.root_device_type == "instance-store" and ami.location not in locations,
+        )
+        for ami in removed
     ]
     known = {snapshot_id for ami in everything for snapshot_id in ami.snapshot_ids}
     orphans: list[Snapshot] = []

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from imagebuilder.ec2.account import Account
-from imagebuilder.ec2.ami import ami_tags
+from imagebuilder.ec2.ami import Ami, ami_tags
 from imagebuilder.ec2.bucket import Bucket, BucketPlace
 from imagebuilder.ec2.bundle import PART_BYTES, BundleRequest, check_request, count_digits, write_bundle
-from imagebuilder.ec2.bundle_bucket import journaled_key, open_bundle_bucket, remove_begun
+from imagebuilder.ec2.bundle_bucket import journaled_key, objects_of_bundle, open_bundle_bucket, remove_begun
 from imagebuilder.ec2.bundle_directory import Existing
 from imagebuilder.ec2.images import Registration, find_amis, register, wait_for_ami
 from imagebuilder.ec2.journal import Journal, Value
@@ -84,6 +84,16 @@ def publish_as_bundle(
                 undo.keep()
             journal.remove()
             return record
+
+
+def remove_bundle(ami: Ami, account: Account) -> None:
+    """Remove the manifest and the parts that an AMI was registered from, which is gone. Raises RemoteError."""
+    bucket_name, _, key = ami.location.partition("/")
+    prefix, _, manifest = key.rpartition("/")
+    place = BucketPlace(bucket=bucket_name, prefix=prefix, region=ami.region, account=ami.owner_id)
+    bucket = Bucket(account.s3, place, account.budget)
+    for found in objects_of_bundle(bucket, manifest.removesuffix(manifest_name(""))):
+        bucket.delete(found)
 
 
 def _registration(order: Order, location: str) -> Registration:

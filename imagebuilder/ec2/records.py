@@ -12,6 +12,7 @@ from pathlib import Path
 
 from imagebuilder.ec2.block_digests import BlockDigests
 from imagebuilder.ec2.ebs import BLOCK_BYTES
+from imagebuilder.image.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,11 @@ class Records:
 
     directory: Path
 
+    @classmethod
+    def of(cls, store: Store, region: str) -> "Records":
+        """Those of a store."""
+        return cls(directory=store.root / "artifacts" / "ami" / region)
+
     def journal(self, name: str) -> Path:
         """Where the journal of an AMI's upload is."""
         return self.directory / f"{name}.journal"
@@ -70,6 +76,13 @@ class Records:
         new.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
         new.replace(path)
         return path
+
+    def forget(self, ami_id: str) -> None:
+        """Remove the record of an AMI that is gone, and the digests of its snapshot."""
+        for record in self.all():
+            if record.ami == ami_id:
+                (self.directory / f"{record.snapshot}.blocks").unlink(missing_ok=True)
+                (self.directory / f"{record.name}.json").unlink(missing_ok=True)
 
     def _read(self) -> Iterator[Record]:
         names = {field.name for field in fields(Record)}
