@@ -29,6 +29,7 @@ OWNER_OF_LIBRARY: dict[str, str | tuple[str, ...]] = {
     "botocore": ("ec2.account", "ec2.boto_failure"),
     "cryptography": ("ec2.ciphers", "pki"),
     "flask": "cloud.moto_services",
+    "flask_cors": "cloud.moto_services",
     "guestfs": "image.appliance",
     "isal": "ec2.gzip_member",
     "moto": "cloud.moto_services",

@@ -100,7 +100,7 @@ class Ec2:
         return self._moto.forward(call)
 
     def _let_run(self, call: Call) -> None:
-        """Make sure that the image of new instances can be launched, and that moto knows it."""
+        """Make sure that the image of new instances can be launched, and that moto knows it; it asks no questions."""
         image_id = call.parameters.get("ImageId", "")
         now = utc_now()
         images = self._regions[call.region].images
@@ -111,7 +111,10 @@ class Ec2:
         if image.state(now) != "available":
             message = f"The image ID '{image_id}' is {image.state(now)}"
             raise Refusal(code="InvalidAMIID.Unavailable", message=message)
-        self._moto.know_images([image], call.region)
+        key_pair = call.parameters.get("KeyName")
+        if key_pair is not None and not self._moto.has_key_pair(key_pair, call.region):
+            raise Refusal(code="InvalidKeyPair.NotFound", message=f"The key pair '{key_pair}' does not exist")
+        self._moto.know_image(image, call.region)
 
     def _describe_regions(self, call: Call) -> Response:
         parameters = Parameters(call.parameters)

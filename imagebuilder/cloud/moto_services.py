@@ -4,8 +4,8 @@ It is imported at the first such call, which takes about a second. What it keeps
 """
 
 import threading
-from collections.abc import Iterable
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from imagebuilder.cloud.calls import Call
@@ -22,14 +22,15 @@ class Moto:
     """moto's own web application, called without a network."""
 
     def __init__(self) -> None:
+        for package in ("moto", "flask", "flask_cors"):
+            if find_spec(package) is None:
+                raise HostError(f"{package} is not installed", fix="pip install 'imgbuild[cloud]'")
         self._lock = threading.Lock()
 
     @cached_property
     def _application(self) -> "WSGIApplication":
-        try:
-            from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app  # noqa: PLC0415
-        except ImportError as error:
-            raise HostError(f"moto cannot be imported: {error}", fix="pip install 'imgbuild[cloud]'") from error
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app  # noqa: PLC0415
+
         application: WSGIApplication = DomainDispatcherApplication(create_backend_app)
         return application
 
@@ -54,27 +55,32 @@ class Moto:
         kept = [(name, value) for name, value in answered.items() if name.lower() != "content-length"]
         return Response(status=int(status.split()[0]), headers=kept, body=body)
 
-    def know_images(self, images: Iterable[Image], region: str) -> None:
-        """Let moto know these images of ours, so that instances of them can run, and no others of ours."""
+    def know_image(self, image: Image, region: str) -> None:
+        """Let moto know an image of ours, so that instances of it can run."""
         with self._lock:
             _ = self._application
             from moto.ec2.models import ec2_backends  # noqa: PLC0415
             from moto.ec2.models.amis import Ami  # noqa: PLC0415
 
             backend = ec2_backends[ACCOUNT][region]
-            for image in images:
-                if image.id not in backend.amis:
-                    ami = Ami(
-                        backend,
-                        image.id,
-                        name=image.name,
-                        owner_id=ACCOUNT,
-                        virtualization_type=image.virtualization_type,
-                        architecture=image.architecture,
-                        root_device_name=image.root_device_name or "",
-                        root_device_type=image.root_device_type,
-                    )
-                    backend.amis[image.id] = ami
+            backend.amis[image.id] = Ami(
+                backend,
+                image.id,
+                name=image.name,
+                owner_id=ACCOUNT,
+                virtualization_type=image.virtualization_type,
+                architecture=image.architecture,
+                root_device_name=image.root_device_name or "",
+                root_device_type=image.root_device_type,
+            )
+
+    def has_key_pair(self, name: str, region: str) -> bool:
+        """Whether there is a key pair with this name."""
+        with self._lock:
+            _ = self._application
+            from moto.ec2.models import ec2_backends  # noqa: PLC0415
+
+            return name in ec2_backends[ACCOUNT][region].key_pairs
 
     def has_key(self, arn: str, region: str) -> bool:
         """Whether there is a KMS key with this ARN, id or alias."""

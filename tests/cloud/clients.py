@@ -16,6 +16,7 @@ from imagebuilder.cloud import RunningCloud, Tuning
 if TYPE_CHECKING:
     from mypy_boto3_ebs import EBSClient
     from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_kms import KMSClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sts import STSClient
 
@@ -81,6 +82,10 @@ class Clients:
     @cached_property
     def ebs(self) -> "EBSClient":
         return _SESSION.client("ebs", **self._options)
+
+    @cached_property
+    def kms(self) -> "KMSClient":
+        return _SESSION.client("kms", **self._options)
 
     @cached_property
     def s3(self) -> "S3Client":
