@@ -193,6 +193,15 @@ def test_keys_in_the_files_of_a_debian_package_are_no_secrets() -> None:
     assert findings(as_packaged) == ()
 
 
+def test_a_key_of_a_package_that_python_has_compiled_is_no_secret_either() -> None:
+    indented = OTHER_PEM_KEY.replace("\n", "\n    ")
+    files = {"/usr/lib/python3/cc_ssh.py": indented, "/usr/lib/python3/__pycache__/cc_ssh.pyc": OTHER_PEM_KEY}
+
+    evidence = replace(sound_evidence(files=files), published=frozenset({PurePosixPath("/usr/lib/python3/cc_ssh.py")}))
+
+    assert findings(evidence) == ()
+
+
 def test_a_file_is_as_its_package_has_it_if_its_sum_is_and_by_its_real_path() -> None:
     evidence = sound_evidence(files={"/usr/lib/a.so": "hello\n", "/usr/lib/b.so": "changed\n"})
     sums = "b1946ac92492d2347c6235b4d2611184  lib/a.so\nb1946ac92492d2347c6235b4d2611184  usr/lib/b.so\n"
