@@ -10,12 +10,15 @@ from imagebuilder.plan.changes import WriteFile
 from imagebuilder.plan.check import Check, Instance, Matches, Prints
 
 _DIRECTORY = PurePosixPath("/etc/openvpn/client")
+# Behind any route of a device: the kernel gives those 0, a DHCP client up to some hundreds.
+_UNREACHABLE_METRIC = 4096
 
 
 class OpenvpnClient(Edit):
     """Joins the VPN at boot, as often as it takes; then takes the host name that its address has in /etc/hosts.
 
-    `imgbuild-private.target`, and with it NIS, NFS and Grid Engine, waits for both.
+    `imgbuild-private.target`, and with it NIS, NFS and Grid Engine, waits for both. While there is no VPN, the private
+    network cannot be reached, and nothing for it goes another way.
     """
 
     overlay: ClassVar[str] = "openvpn-client"
@@ -29,6 +32,8 @@ class OpenvpnClient(Edit):
             "server_address": cluster.server.addresses["public"],
             "server": cluster.server.name,
             "vpn": cluster.recipe.vpn,
+            "private_subnet": cluster.private.subnet,
+            "unreachable_metric": _UNREACHABLE_METRIC,
         }
 
     def intents(self, machine: Machine) -> Iterator[WriteFile]:
@@ -37,10 +42,16 @@ class OpenvpnClient(Edit):
 
     def checks(self, machine: Machine, instance: Instance) -> Iterator[Check]:
         yield from super().checks(machine, instance)
+        private = machine.cluster.private.subnet
+        yield Check(
+            name="no-other-way",
+            proves="without the VPN nothing for the private network leaves the machine",
+            command=("ip", "-4", "route", "show", "type", "unreachable"),
+            expects=Matches(patterns=(rf"^unreachable {re.escape(str(private))} metric {_UNREACHABLE_METRIC}\s*$",)),
+        )
         if instance.address is None:
             return
         device = machine.cluster.recipe.vpn.device
-        private = machine.cluster.private.subnet
         server = machine.cluster.server.addresses["private"]
         units = ("imgbuild-join.service", "imgbuild-private.target")
         yield Check(
