@@ -1,7 +1,8 @@
 """`imgbuild list`, `show` and `xen`: what the store has."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from imagebuilder.cli.settings import Settings
+from imagebuilder.ec2.records import Records
 from imagebuilder.errors import UsageError
 from imagebuilder.image.store import Image, Store
 from imagebuilder.recipe.model import nearest
@@ -19,6 +21,7 @@ _JsonOutput = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def describe(image: Image, store: Store) -> dict[str, object]:
     """An image as plain values: the stable contract of `imgbuild show --json`."""
     base = store.base(image.base_digest)
+    artifacts = (*store.artifacts(image), *_amis(image, store))
     return {
         "role": image.role,
         "name": image.name,
@@ -28,8 +31,14 @@ def describe(image: Image, store: Store) -> dict[str, object]:
         "base": {"path": str(base.disk) if base else None, "digest": image.base_digest},
         "built_at": image.built_at,
         "size_bytes": image.disk.stat().st_blocks * 512,
-        "artifacts": [{"kind": kind, "path": str(path)} for kind, path in store.artifacts(image)],
+        "artifacts": [{"kind": kind, "path": str(path)} for kind, path in artifacts],
     }
+
+
+def _amis(image: Image, store: Store) -> Iterator[tuple[str, Path]]:
+    """The records of the AMIs that were made of just this build, which say region and id."""
+    for records in Records.everywhere(store):
+        yield from (("ami", records.path(record)) for record in records.all() if record.key == image.key)
 
 
 def select_images(store: Store, words: Sequence[str]) -> tuple[Image, ...]:

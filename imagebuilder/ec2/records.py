@@ -48,6 +48,11 @@ class Records:
         """Those of a store."""
         return cls(directory=store.root / "artifacts" / "ami" / region)
 
+    @classmethod
+    def everywhere(cls, store: Store) -> "tuple[Records, ...]":
+        """Those of a store, of each region."""
+        return tuple(cls(directory=path) for path in sorted((store.root / "artifacts" / "ami").glob("*/")))
+
     def journal(self, name: str) -> Path:
         """Where the journal of an AMI's upload is."""
         return self.directory / f"{name}.journal"
@@ -71,7 +76,7 @@ class Records:
     def write(self, record: Record) -> Path:
         """Keep a record; in place of an earlier one of the name."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        path = self.directory / f"{record.name}.json"
+        path = self.path(record)
         new = path.with_name(f".new-{path.name}")
         new.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
         new.replace(path)
@@ -82,7 +87,11 @@ class Records:
         for record in self.all():
             if record.ami == ami_id:
                 (self.directory / f"{record.snapshot}.blocks").unlink(missing_ok=True)
-                (self.directory / f"{record.name}.json").unlink(missing_ok=True)
+                self.path(record).unlink(missing_ok=True)
+
+    def path(self, record: Record) -> Path:
+        """Where a record is."""
+        return self.directory / f"{record.name}.json"
 
     def _read(self) -> Iterator[Record]:
         names = {field.name for field in fields(Record)}

@@ -22,7 +22,9 @@ _LONGEST_DELAY_S = 20.0
 _LONGEST_NEW_DELAY_S = 2.0
 # The pace of all senders after the first throttled call, and the slowest one.
 _FIRST_INTERVAL_S = 0.004
-_LONGEST_INTERVAL_S = 5.0
+# A service that takes fewer calls than this says no to some, and each of those waits by itself, too. A longer interval
+# would let one that says no by chance, to three calls in ten, come to a stand.
+_LONGEST_INTERVAL_S = 0.1
 _SLOWER, _FASTER = 2.0, 0.95
 
 
@@ -137,7 +139,9 @@ class RetryBudget:
         with self._lock:
             if self._failing_since is None:
                 self._failing_since = sent_at
-            failing_s = now - min(self._failing_since, began)
+            since = self._failing_since
+        # A call that is told to wait has not failed as long as others get through.
+        failing_s = now - (since if trouble is Trouble.THROTTLED else min(since, began))
         return counted >= self.limits.attempts or failing_s >= self.limits.patience_s
 
 
