@@ -27,7 +27,7 @@ OWNER_OF_LIBRARY: dict[str, str | tuple[str, ...]] = {
     "ClusterShell": "recipe.cluster",
     "boto3": "ec2.account",
     "botocore": ("ec2.account", "ec2.boto_failure"),
-    "cryptography": ("ec2.ciphers", "pki"),
+    "cryptography": ("cloud.ec2_key", "ec2.ciphers", "pki"),
     "flask": "cloud.moto_services",
     "flask_cors": "cloud.moto_services",
     "guestfs": "image.appliance",

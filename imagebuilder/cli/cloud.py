@@ -93,7 +93,10 @@ def status(context: typer.Context, *, state: _State = None, as_json: _Json = Fal
     directory = _directory(context, state)
     cloud = find_cloud(directory)
     if as_json:
-        shown = {"running": cloud is not None, "endpoint": cloud and cloud.endpoint, "state": cloud and cloud.state()}
+        shown: dict[str, object] = {"running": cloud is not None}
+        if cloud is not None:
+            shown |= {"endpoint": cloud.endpoint, "ec2_certificate": str(cloud.ec2_certificate())}
+            shown["state"] = cloud.state()
         typer.echo(json.dumps(shown, indent=2))
     elif cloud is None:
         _say(context, f"the cloud of {directory} does not run")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from imagebuilder.cloud.bundle_content import BadBundle, Claimed, check_content
+from imagebuilder.cloud.ec2_key import Ec2Key
 from imagebuilder.cloud.refusals import Refusal
 from imagebuilder.cloud.regions import ACCOUNT
 from imagebuilder.cloud.s3_access import READABLE_TO_EC2
@@ -26,7 +28,7 @@ class Bundle:
     architecture: str
 
 
-def read_bundle(objects: Objects, location: str, *, region: str) -> Bundle:
+def read_bundle(objects: Objects, ec2_key: Ec2Key, location: str, *, region: str) -> Bundle:
     """The bundle whose manifest is at `location`, bucket/key. Raises Refusal if anything of it is not as it must be."""
     bucket_name, _, key = location.strip("/").partition("/")
     if not bucket_name or not key.endswith(".manifest.xml"):
@@ -46,22 +48,54 @@ def read_bundle(objects: Objects, location: str, *, region: str) -> Bundle:
     architecture = _text(manifest, "machine_configuration/architecture")
     if architecture not in {"i386", "x86_64"}:
         raise _bad(f"The architecture is {architecture}")
-    _check_keys(manifest)
-    _check_parts(manifest, found, key)
+    _check_signature(manifest)
+    parts = _check_parts(manifest, found, key)
+    _check_content(manifest, ec2_key, parts)
     return Bundle(architecture=architecture)
 
 
-def _check_keys(manifest: ET.Element) -> None:
-    for name in ("ec2_encrypted_key", "user_encrypted_key", "ec2_encrypted_iv", "user_encrypted_iv"):
-        if not re.fullmatch(r"(?:[0-9a-f]{2}){128,512}", _text(manifest, f"image/{name}")):
-            raise _bad(f"The element {name} is no RSA cryptogram in hex")
+def _check_content(manifest: ET.Element, ec2_key: Ec2Key, parts: list[Path]) -> None:
+    _cryptogram(manifest, "user_encrypted_key")
+    _cryptogram(manifest, "user_encrypted_iv")
+    claimed = Claimed(
+        name=_text(manifest, "image/name"),
+        size_bytes=_number(manifest, "image/size"),
+        sha1=_text(manifest, "image/digest"),
+    )
+    key, start = (_opened(manifest, ec2_key, name) for name in ("ec2_encrypted_key", "ec2_encrypted_iv"))
+    try:
+        check_content(parts, key=key, start=start, claimed=claimed)
+    except BadBundle as error:
+        raise _bad(f"The bundle {error}") from error
+
+
+def _opened(manifest: ET.Element, ec2_key: Ec2Key, name: str) -> bytes:
+    """The AES key or its start value, which are encrypted for EC2 as 32 digits in hex."""
+    try:
+        plain = ec2_key.decrypt(_cryptogram(manifest, name)).decode("ascii")
+    except ValueError:
+        plain = ""
+    # A cryptogram for another key opens to nothing, or to rubbish: OpenSSL does not tell which.
+    if not re.fullmatch(r"[0-9a-f]{32}", plain):
+        certificate = ec2_key.ensure_certificate()
+        raise _bad(f"The {name} is not encrypted for EC2's certificate, which is {certificate} in this cloud")
+    return bytes.fromhex(plain)
+
+
+def _cryptogram(manifest: ET.Element, name: str) -> bytes:
+    text = _text(manifest, f"image/{name}")
+    if not re.fullmatch(r"(?:[0-9a-f]{2}){128,512}", text):
+        raise _bad(f"The element {name} is no RSA cryptogram in hex")
+    return bytes.fromhex(text)
+
+
+def _check_signature(manifest: ET.Element) -> None:
     if not re.fullmatch(r"(?:[0-9a-f]{2}){128,512}", _text(manifest, "signature")):
         raise _bad("The signature is none in hex")
-    if not re.fullmatch(r"[0-9a-f]{40}", _text(manifest, "image/digest")):
-        raise _bad("The digest of the image is no SHA-1 in hex")
 
 
-def _check_parts(manifest: ET.Element, bucket: "_Bucket", key: str) -> None:
+def _check_parts(manifest: ET.Element, bucket: "_Bucket", key: str) -> list[Path]:
+    """The files of the parts, which are as the manifest says."""
     parts = manifest.findall("image/parts/part")
     if str(len(parts)) != _attribute(manifest, "image/parts", "count") or not parts:
         raise _bad("The count of the parts is wrong")
@@ -71,7 +105,7 @@ def _check_parts(manifest: ET.Element, bucket: "_Bucket", key: str) -> None:
     if size > _MOST_BYTES:
         raise _bad(f"The image is larger than 10 GiB: {size} bytes")
     directory = key.rpartition("/")[0]
-    total = 0
+    files, total = [], 0
     for number, part in enumerate(parts):
         name = _text(part, "filename")
         path = bucket.readable(f"{directory}/{name}" if directory else name)
@@ -81,9 +115,11 @@ def _check_parts(manifest: ET.Element, bucket: "_Bucket", key: str) -> None:
             raise _bad(f"The part {name} has {length} bytes, not {_PART_BYTES}")
         if sha1_of(path) != _text(part, "digest"):
             raise _bad(f"The digest of the part {name} is not that of the manifest")
+        files.append(path)
         total += length
     if total != bundled:
         raise _bad(f"The parts have {total} bytes, not the {bundled} of the manifest")
+    return files
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,14 +15,13 @@ from imagebuilder.cloud.credentials import Credentials, keep_credentials
 from imagebuilder.cloud.ebs import Ebs
 from imagebuilder.cloud.ec2 import Ec2
 from imagebuilder.cloud.faults import Fault, Faults, refusal_of
+from imagebuilder.cloud.holdings import Holdings
 from imagebuilder.cloud.http_server import Drop, HttpServer, Request, Response
 from imagebuilder.cloud.moto_services import Moto
 from imagebuilder.cloud.rclone import Rclone
 from imagebuilder.cloud.refusals import Refusal, refuse
-from imagebuilder.cloud.regions import Regions
 from imagebuilder.cloud.request_log import RequestLog
 from imagebuilder.cloud.s3 import S3
-from imagebuilder.cloud.s3_objects import Objects
 from imagebuilder.cloud.signature import UNSIGNED, Signed, WrongSignature, check_signature, read_authorization
 from imagebuilder.cloud.sts import get_caller_identity
 from imagebuilder.cloud.throttle import Throttle
@@ -68,12 +67,12 @@ class Cloud:
         self._faults = Faults()
         self.log = RequestLog(state / "requests.jsonl")
         moto, throttle = Moto(), Throttle()
-        regions, objects = Regions(state, tuning), Objects(state / "s3-buckets", state / "s3")
-        self._ebs = Ebs(regions, throttle, tuning=tuning, secret=credentials.secret, key_exists=moto.has_key)
-        self._ec2 = Ec2(regions, objects, moto, throttle, tuning)
-        self._s3 = S3(objects, rclone)
+        holdings = Holdings.open(state, tuning)
+        self._ebs = Ebs(holdings.regions, throttle, tuning=tuning, secret=credentials.secret, key_exists=moto.has_key)
+        self._ec2 = Ec2(holdings, moto=moto, throttle=throttle, tuning=tuning)
+        self._s3 = S3(holdings.objects, rclone)
         self._moto = moto
-        self._control = Control(regions, objects, self._faults, self.log, credentials)
+        self._control = Control(holdings, faults=self._faults, log=self.log, credentials=credentials)
 
     def handle(self, request: Request) -> Response:
         """Answer a request."""

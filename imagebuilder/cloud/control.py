@@ -8,11 +8,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from imagebuilder.cloud.credentials import Credentials
 from imagebuilder.cloud.faults import Fault, Faults
+from imagebuilder.cloud.holdings import Holdings
 from imagebuilder.cloud.http_server import Request, Response
 from imagebuilder.cloud.refusals import Refusal
-from imagebuilder.cloud.regions import Regions
 from imagebuilder.cloud.request_log import RequestLog
-from imagebuilder.cloud.s3_objects import Objects
 from imagebuilder.cloud.snapshots import utc_now
 
 PREFIX = "/_imgbuild/"
@@ -23,11 +22,8 @@ _FAULTS: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])
 class Control:
     """Answers below PREFIX, to who has the secret."""
 
-    def __init__(
-        self, regions: Regions, objects: Objects, faults: Faults, log: RequestLog, credentials: Credentials
-    ) -> None:
-        self._regions = regions
-        self._objects = objects
+    def __init__(self, holdings: Holdings, *, faults: Faults, log: RequestLog, credentials: Credentials) -> None:
+        self._holdings = holdings
         self._faults = faults
         self._log = log
         self._credentials = credentials
@@ -39,6 +35,7 @@ class Control:
             raise Refusal(code="AccessDenied", message=f"{SECRET_HEADER} is missing or wrong", status=403)
         actions: dict[tuple[str, str], Callable[[Request], object]] = {
             ("GET", "health"): lambda _request: {"account": "up"},
+            ("GET", "ec2-certificate"): lambda _request: {"file": str(self._holdings.ec2_key.ensure_certificate())},
             ("GET", "state"): lambda _request: self._state(),
             ("GET", "requests"): lambda request: self._log.since(int(request.query.get("since", "0"))),
             ("GET", "faults"): lambda _request: self._faults.shown(),
@@ -68,7 +65,7 @@ class Control:
     def _state(self) -> object:
         now = utc_now()
         regions = {}
-        for region in self._regions.used():
+        for region in self._holdings.regions.used():
             snapshots = {
                 one.id: {
                     "state": one.state(now),
@@ -87,4 +84,4 @@ class Control:
             images = {image.id: {**image.model_dump(mode="json"), "state": image.state(now)} for image in region.images}
             pending = [name for name, snapshot in snapshots.items() if snapshot["state"] == "pending"]
             regions[region.name] = {"images": images, "snapshots": snapshots, "pending_snapshots": pending}
-        return {"regions": regions, "buckets": self._objects.all()}
+        return {"regions": regions, "buckets": self._holdings.objects.all()}

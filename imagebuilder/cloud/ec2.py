@@ -7,11 +7,11 @@ from imagebuilder.cloud.calls import Call
 from imagebuilder.cloud.ec2_call import Action, Ec2Call
 from imagebuilder.cloud.ec2_query import Parameters, to_xml
 from imagebuilder.cloud.filters import read_filters
+from imagebuilder.cloud.holdings import Holdings
 from imagebuilder.cloud.http_server import Response
 from imagebuilder.cloud.moto_services import Moto
 from imagebuilder.cloud.refusals import Refusal
-from imagebuilder.cloud.regions import REGIONS, Regions
-from imagebuilder.cloud.s3_objects import Objects
+from imagebuilder.cloud.regions import REGIONS
 from imagebuilder.cloud.snapshots import utc_now
 from imagebuilder.cloud.throttle import Throttle
 from imagebuilder.cloud.tuning import Tuning
@@ -47,16 +47,15 @@ _OTHER_KINDS = {"instance", "key-pair", "elastic-ip", "security-group", "volume"
 class Ec2:
     """Carries out the calls of the service `ec2`."""
 
-    def __init__(self, regions: Regions, objects: Objects, moto: Moto, throttle: Throttle, tuning: Tuning) -> None:
-        self._regions = regions
-        self._objects = objects
+    def __init__(self, holdings: Holdings, *, moto: Moto, throttle: Throttle, tuning: Tuning) -> None:
+        self._holdings = holdings
         self._moto = moto
         self._throttle = throttle
         self._tuning = tuning
 
     def handle(self, call: Call) -> Response:
         """Carry out a call, whose signature has been checked. Raises Refusal."""
-        region = self._regions[call.region]
+        region = self._holdings.regions[call.region]
         self._require_rate(call)
         if call.action == "DescribeRegions":
             return self._describe_regions(call)
@@ -67,8 +66,7 @@ class Ec2:
             Ec2Call(
                 parameters=Parameters(call.parameters),
                 region=region,
-                regions=self._regions,
-                objects=self._objects,
+                holdings=self._holdings,
                 tuning=self._tuning,
                 key_exists=self._moto.has_key,
                 now=utc_now(),
@@ -103,7 +101,7 @@ class Ec2:
         """Make sure that the image of new instances can be launched, and that moto knows it; it asks no questions."""
         image_id = call.parameters.get("ImageId", "")
         now = utc_now()
-        images = self._regions[call.region].images
+        images = self._holdings.regions[call.region].images
         image = images.find(image_id, now)
         if image is None:
             message = f"The image id '[{image_id}]' does not exist"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from imagebuilder.cloud.ec2_query import Parameters
+from imagebuilder.cloud.holdings import Holdings
 from imagebuilder.cloud.images import Image
 from imagebuilder.cloud.refusals import Refusal
-from imagebuilder.cloud.regions import KeyExists, Region, Regions
-from imagebuilder.cloud.s3_objects import Objects
+from imagebuilder.cloud.regions import KeyExists, Region
 from imagebuilder.cloud.snapshots import Snapshot
 from imagebuilder.cloud.tuning import Tuning
 
@@ -22,8 +22,7 @@ class Ec2Call:
 
     parameters: Parameters
     region: Region
-    regions: Regions
-    objects: Objects
+    holdings: Holdings
     tuning: Tuning
     key_exists: KeyExists
     now: datetime

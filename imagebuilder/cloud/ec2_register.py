@@ -94,7 +94,7 @@ def _bundle_architecture(call: Ec2Call, location: str, wish: Wish, mappings: Seq
         raise bad_combination("An image is made of a manifest or of a snapshot, not of both")
     if wish.boot_mode in {"uefi", "uefi-preferred"}:
         raise bad_combination("An image with instance store does not boot by UEFI")
-    bundle = read_bundle(call.objects, location, region=call.region.name)
+    bundle = read_bundle(call.holdings.objects, call.holdings.ec2_key, location, region=call.region.name)
     if wish.architecture not in {None, bundle.architecture}:
         message = f"The architecture {wish.architecture} is not that of the manifest, {bundle.architecture}"
         raise bad_combination(message)
@@ -111,7 +111,7 @@ def copy_image(call: Ec2Call) -> Table[str, object]:
     token, copies_tags = parameters.text("ClientToken"), parameters.flag("CopyImageTags")
     key = _copy_key(call)
     tags = read_tag_specifications(parameters, "image", "snapshot")
-    source_region = call.regions[source_name]
+    source_region = call.holdings.regions[source_name]
     source = source_region.images.find(source_id, call.now)
     if source is None:
         raise Refusal(code="InvalidAMIID.NotFound", message=f"The image id '[{source_id}]' does not exist")

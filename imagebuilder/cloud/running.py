@@ -72,6 +72,10 @@ class RunningCloud:
         """What there is: images, snapshots and objects."""
         return _ROW.validate_json(self._ask("GET", "state"))
 
+    def ec2_certificate(self) -> Path:
+        """The file with the certificate to encrypt instance-store bundles for: EC2's own, in this cloud."""
+        return Path(str(_ROW.validate_json(self._ask("GET", "ec2-certificate"))["file"]))
+
     def answers(self) -> bool:
         """Whether it is there."""
         try:

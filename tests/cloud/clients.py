@@ -58,7 +58,7 @@ class Clients:
     secret: str | None = None
     session_token: str | None = None
     """Others than the right ones."""
-    read_timeout_s: float = 10
+    read_timeout_s: float = 60
 
     @property
     def _options(self) -> "_Options":
