@@ -1,12 +1,14 @@
 """Keeps snapshot blocks by their SHA-256: the same content, in however many snapshots, is one file."""
 
-import os
 import secrets
 import threading
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
+
+_NEW = ".new"
 
 
 class BlockStore:
@@ -23,13 +25,9 @@ class BlockStore:
         path = self._path(digest)
         if path.exists():
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, content)
-        finally:
-            os.close(descriptor)
+        new = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_NEW}")
+        with self._create(new) as stream:
+            stream.write(content)
         new.rename(path)
 
     def get(self, digest: bytes) -> bytes:
@@ -54,8 +52,15 @@ class BlockStore:
         """Remove what nobody holds: left by a cloud that was killed. Call it when every holder has said so."""
         for path in self._directory.glob("*/*"):
             with suppress(ValueError):
-                if path.name.startswith(".") or bytes.fromhex(path.name) not in self._holders:
+                if path.name.endswith(_NEW) or bytes.fromhex(path.name) not in self._holders:
                     path.unlink(missing_ok=True)
+
+    def _create(self, path: Path) -> BinaryIO:
+        try:
+            return path.open("xb")
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("xb")
 
     def _path(self, digest: bytes) -> Path:
         name = digest.hex()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
-from imagebuilder.cloud.http_server import Request
+from imagebuilder.cloud.http_messages import Request
 
 _FORM = "application/x-www-form-urlencoded"
 # The scope in the header Authorization, or in a presigned URL, where its slashes are encoded.

@@ -16,7 +16,9 @@ from imagebuilder.cloud.ebs import Ebs
 from imagebuilder.cloud.ec2 import Ec2
 from imagebuilder.cloud.faults import Fault, Faults, refusal_of
 from imagebuilder.cloud.holdings import Holdings
-from imagebuilder.cloud.http_server import Drop, HttpServer, Request, Response
+from imagebuilder.cloud.http_connection import Drop
+from imagebuilder.cloud.http_messages import Request, Response
+from imagebuilder.cloud.http_server import LOOPBACK, HttpServer
 from imagebuilder.cloud.moto_services import Moto
 from imagebuilder.cloud.rclone import Rclone
 from imagebuilder.cloud.refusals import Refusal, refuse
@@ -26,6 +28,7 @@ from imagebuilder.cloud.signature import UNSIGNED, Signed, WrongSignature, check
 from imagebuilder.cloud.sts import get_caller_identity
 from imagebuilder.cloud.throttle import Throttle
 from imagebuilder.cloud.tuning import Tuning
+from imagebuilder.errors import HostError
 
 _WRONG_CODES: Mapping[str, Mapping[str, tuple[str, int]]] = {
     "ec2": {
@@ -122,6 +125,9 @@ class Cloud:
             return self._dispatch(call), ""
         except Refusal as refusal:
             return refuse(call.service, refusal, call.request_id), refusal.code
+        except HostError as error:
+            lacking = Refusal(code="InternalError", message=str(error), status=500)
+            return refuse(call.service, lacking, call.request_id), lacking.code
 
     def _dispatch(self, call: Call) -> Response:
         match call.service:
@@ -235,4 +241,4 @@ def open_cloud(state: Path, *, tuning: Tuning, port: int = 0) -> Iterator[Served
         cloud = Cloud(state, tuning=tuning, credentials=credentials, rclone=rclone)
         undo.callback(cloud.log.close)
         server = undo.enter_context(HttpServer(cloud.handle, port=port))
-        yield Served(endpoint=f"http://127.0.0.1:{server.port}", credentials=credentials)
+        yield Served(endpoint=f"http://{LOOPBACK}:{server.port}", credentials=credentials)

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from imagebuilder.cloud.credentials import Credentials
 from imagebuilder.cloud.faults import Fault, Faults
 from imagebuilder.cloud.holdings import Holdings
-from imagebuilder.cloud.http_server import Request, Response
+from imagebuilder.cloud.http_messages import Request, Response
 from imagebuilder.cloud.refusals import Refusal
 from imagebuilder.cloud.request_log import RequestLog
 from imagebuilder.cloud.snapshots import utc_now

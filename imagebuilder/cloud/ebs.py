@@ -14,6 +14,7 @@ from imagebuilder.cloud.ebs_answers import (
     SHA256,
     answer,
     block_index,
+    blocks_of,
     invalid,
     number,
     require_sha256,
@@ -21,7 +22,7 @@ from imagebuilder.cloud.ebs_answers import (
 )
 from imagebuilder.cloud.ebs_read import BlockReader
 from imagebuilder.cloud.ebs_start import start_snapshot
-from imagebuilder.cloud.http_server import Response
+from imagebuilder.cloud.http_messages import Response
 from imagebuilder.cloud.refusals import Refusal
 from imagebuilder.cloud.regions import KeyExists, Region, Regions
 from imagebuilder.cloud.snapshots import BLOCK_SIZE, Snapshot, utc_now
@@ -93,7 +94,7 @@ class Ebs:
         if headers.get("x-amz-checksum") != checksum:
             message = f"The checksum of block {index} is {checksum}, not {headers.get('x-amz-checksum')}."
             raise invalid(message, "INVALID_BLOCK")
-        if not region.snapshots.blocks(snapshot.id).put(index, digest, content):
+        if not blocks_of(snapshot, region).put(index, digest, content):
             raise _not_pending(snapshot)
         return Response(status=201, headers=[("x-amz-Checksum", checksum), ("x-amz-Checksum-Algorithm", SHA256)])
 
@@ -103,7 +104,7 @@ class Ebs:
         claimed = number(headers, "x-amz-changedblockscount")
         with region.snapshots.lock:
             _require_pending(snapshot)
-            blocks = region.snapshots.blocks(snapshot.id)
+            blocks = blocks_of(snapshot, region)
             blocks.freeze()
             try:
                 if claimed != len(blocks.own):

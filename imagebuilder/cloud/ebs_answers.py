@@ -4,8 +4,9 @@ import json
 import re
 from collections.abc import Mapping
 
+from imagebuilder.cloud.block_map import BlockMap
 from imagebuilder.cloud.calls import Call
-from imagebuilder.cloud.http_server import Response
+from imagebuilder.cloud.http_messages import Response
 from imagebuilder.cloud.refusals import Refusal
 from imagebuilder.cloud.regions import Region
 from imagebuilder.cloud.snapshots import Snapshot, utc_now
@@ -40,6 +41,14 @@ def subject_snapshot(call: Call, region: Region) -> Snapshot:
     if snapshot is None:
         raise not_found(snapshot_id)
     return snapshot
+
+
+def blocks_of(snapshot: Snapshot, region: Region) -> BlockMap:
+    """The blocks of a snapshot, which may have been deleted since it was found."""
+    try:
+        return region.snapshots.blocks(snapshot.id)
+    except KeyError as error:
+        raise not_found(snapshot.id) from error
 
 
 def block_index(call: Call, snapshot: Snapshot) -> int:

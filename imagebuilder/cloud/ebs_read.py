@@ -7,8 +7,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from imagebuilder.cloud.calls import Call
-from imagebuilder.cloud.ebs_answers import SHA256, answer, block_index, invalid, not_found, number, subject_snapshot
-from imagebuilder.cloud.http_server import Response
+from imagebuilder.cloud.ebs_answers import (
+    SHA256,
+    answer,
+    block_index,
+    blocks_of,
+    invalid,
+    not_found,
+    number,
+    subject_snapshot,
+)
+from imagebuilder.cloud.http_messages import Response
 from imagebuilder.cloud.regions import Region
 from imagebuilder.cloud.snapshots import BLOCK_SIZE, Snapshot, utc_now
 from imagebuilder.cloud.tuning import Tuning
@@ -29,7 +38,7 @@ class BlockReader:
         """GetSnapshotBlock."""
         snapshot = _readable(call, region)
         index = block_index(call, snapshot)
-        digest = region.snapshots.blocks(snapshot.id).digest(index)
+        digest = blocks_of(snapshot, region).digest(index)
         expires_at = self._open(call.request.query.get("blockToken", ""), snapshot.id, (digest or b"").hex())
         if digest is None or expires_at is None or expires_at[0] != index:
             raise invalid("The block token is none of this block.", "INVALID_BLOCK_TOKEN")
@@ -48,7 +57,7 @@ class BlockReader:
     def list_blocks(self, call: Call, region: Region) -> Response:
         """ListSnapshotBlocks."""
         snapshot = _readable(call, region)
-        blocks = region.snapshots.blocks(snapshot.id).all()
+        blocks = blocks_of(snapshot, region).all()
         page, next_token = self._page(call, snapshot.id, list(blocks))
         shown = [{"BlockIndex": index, "BlockToken": self._token(snapshot, index, blocks[index])} for index in page]
         return self._listed(snapshot, "Blocks", shown, next_token)
@@ -65,7 +74,7 @@ class BlockReader:
         _require_completed(first, utc_now())
         if first.lineage != snapshot.lineage:
             raise invalid("The snapshots are of different lineages.", "UNRELATED_SNAPSHOTS")
-        old, new = region.snapshots.blocks(first.id).all(), region.snapshots.blocks(snapshot.id).all()
+        old, new = blocks_of(first, region).all(), blocks_of(snapshot, region).all()
         changed = sorted(index for index in old.keys() | new.keys() if old.get(index) != new.get(index))
         page, next_token = self._page(call, f"{first.id} {snapshot.id}", changed)
         shown = [

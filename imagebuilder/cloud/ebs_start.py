@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imagebuilder.cloud.calls import Call
 from imagebuilder.cloud.ebs_answers import answer, invalid, not_found
-from imagebuilder.cloud.http_server import Response
+from imagebuilder.cloud.http_messages import Response
 from imagebuilder.cloud.refusals import Refusal
 from imagebuilder.cloud.regions import ACCOUNT, KeyExists, Region
 from imagebuilder.cloud.snapshots import BLOCK_SIZE, Snapshot, new_id, utc_now

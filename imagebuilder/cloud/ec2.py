@@ -8,7 +8,7 @@ from imagebuilder.cloud.ec2_call import Action, Ec2Call
 from imagebuilder.cloud.ec2_query import Parameters, to_xml
 from imagebuilder.cloud.filters import read_filters
 from imagebuilder.cloud.holdings import Holdings
-from imagebuilder.cloud.http_server import Response
+from imagebuilder.cloud.http_messages import Response
 from imagebuilder.cloud.moto_services import Moto
 from imagebuilder.cloud.refusals import Refusal
 from imagebuilder.cloud.regions import REGIONS

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from imagebuilder.cloud.calls import Call
-from imagebuilder.cloud.http_server import Response
+from imagebuilder.cloud.http_messages import Response
 from imagebuilder.cloud.images import Image
 from imagebuilder.cloud.regions import ACCOUNT
 from imagebuilder.errors import HostError

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from imagebuilder.cloud.http_server import Request, Response
+from imagebuilder.cloud.http_messages import Request, Response
 from imagebuilder.cloud.s3_checksums import checked_pieces
 from imagebuilder.errors import HostError
 from imagebuilder.programs import RunningProgram, require_programs, start_program

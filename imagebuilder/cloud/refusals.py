@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape
 
-from imagebuilder.cloud.http_server import Response
+from imagebuilder.cloud.http_messages import Response
 
 
 @dataclass(kw_only=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from xml.etree import ElementTree as ET
 
 from imagebuilder.cloud.calls import Call
-from imagebuilder.cloud.http_server import Response
+from imagebuilder.cloud.http_messages import Response
 from imagebuilder.cloud.rclone import Rclone
 from imagebuilder.cloud.refusals import Refusal
 from imagebuilder.cloud.regions import ACCOUNT, REGIONS

@@ -3,7 +3,7 @@
 from xml.etree import ElementTree as ET
 
 from imagebuilder.cloud.calls import Call
-from imagebuilder.cloud.http_server import Response
+from imagebuilder.cloud.http_messages import Response
 from imagebuilder.cloud.refusals import Refusal
 from imagebuilder.cloud.s3_objects import ENFORCED, Bucket, Objects
 

@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from typing import Protocol
 
-from imagebuilder.cloud.http_server import Request
+from imagebuilder.cloud.http_messages import Request
 from imagebuilder.cloud.refusals import Refusal
 
 

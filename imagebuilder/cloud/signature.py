@@ -5,7 +5,7 @@ import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Literal
 from urllib.parse import quote, unquote
@@ -86,7 +86,7 @@ def check_signature(
         raise WrongSignature(
             "mismatch", "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date"
         )
-    at = datetime.strptime(when, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    at = datetime.fromisoformat(when)
     if abs(now - at) > _SKEW:
         raise WrongSignature("expired", f"Signature expired: {when} is more than 15 min from {now:%Y%m%dT%H%M%SZ}")
     must = {name for name in signed.headers if name == "host" or name.startswith("x-amz-")} | {"host"}

@@ -114,10 +114,11 @@ class Snapshots:
 
     def find(self, snapshot_id: str, now: datetime) -> Snapshot | None:
         """The snapshot with this id, if it can be seen at `now`."""
-        snapshot = self._all.get(snapshot_id)
-        if snapshot is None or now < snapshot.visible_at:
-            return None
-        return self._aged(snapshot, now)
+        with self.lock:
+            snapshot = self._all.get(snapshot_id)
+            if snapshot is None or now < snapshot.visible_at:
+                return None
+            return self._aged(snapshot, now)
 
     def visible(self, now: datetime) -> list[Snapshot]:
         """All that can be seen at `now`, in the order of their ids."""
@@ -140,7 +141,7 @@ class Snapshots:
             return sum(self._aged(one, now).state(now) == "pending" and not one.sealed_at for one in self._all.values())
 
     def blocks(self, snapshot_id: str) -> BlockMap:
-        """The blocks of one."""
+        """The blocks of one. Raises KeyError if it has been deleted meanwhile."""
         return self._maps[snapshot_id]
 
     def content(self, digest: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """STS, as far as one asks who one is; the rest of it is moto's."""
 
 from imagebuilder.cloud.calls import Call
-from imagebuilder.cloud.http_server import Response
+from imagebuilder.cloud.http_messages import Response
 from imagebuilder.cloud.regions import ACCOUNT
 
 USER_ARN = f"arn:aws:iam::{ACCOUNT}:user/imgbuild"

@@ -64,7 +64,12 @@ class Clients:
     def _options(self) -> "_Options":
         # What cannot be must reach the cloud, to be refused there.
         retries = {"total_max_attempts": 1}
-        config = Config(parameter_validation=False, retries=retries, read_timeout=self.read_timeout_s)  # type: ignore[arg-type]
+        config = Config(
+            parameter_validation=False,
+            retries=retries,  # type: ignore[arg-type]
+            read_timeout=self.read_timeout_s,
+            signature_version="v4",  # presigned URLs of S3 would else have version 2
+        )
         credentials = self.cloud.credentials
         return {
             "endpoint_url": self.cloud.endpoint,

@@ -78,6 +78,16 @@ def test_a_block_of_no_snapshot_is_refused(aws: Clients) -> None:
         aws.put("snap-00000000000000000", 0, block(b"a"))
 
 
+def test_a_block_of_a_deleted_snapshot_is_refused(aws: Clients) -> None:
+    snapshot = aws.start()
+    aws.put(snapshot, 0, block(b"a"))
+
+    aws.ec2.delete_snapshot(SnapshotId=snapshot)
+
+    with refused("ResourceNotFoundException"):
+        aws.put(snapshot, 1, block(b"b"))
+
+
 def test_a_block_after_completion_is_refused(aws: Clients) -> None:
     snapshot = aws.snapshot(block(b"a"))
 

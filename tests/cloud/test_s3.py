@@ -108,6 +108,26 @@ def test_a_wrong_content_md5_is_refused(aws: Clients, bucket: str) -> None:
         aws.s3.put_object(Bucket=bucket, Key="a", Body=b"content", ContentMD5="XrY7u+Ae7tCTyyK7j1rNww==")
 
 
+def fetch(url: str) -> tuple[int, bytes]:
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=5)
+    connection.request("GET", f"{address.path}?{address.query}")
+    answer = connection.getresponse()
+    fetched = answer.status, answer.read()
+    connection.close()
+    return fetched
+
+
+def test_a_presigned_url_opens_the_object_it_was_made_for(aws: Clients, bucket: str) -> None:
+    aws.s3.put_object(Bucket=bucket, Key="a", Body=b"content")
+    aws.s3.put_object(Bucket=bucket, Key="b", Body=b"other")
+
+    url = aws.s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "a"})
+
+    assert fetch(url) == (200, b"content")
+    assert fetch(url.replace(f"/{bucket}/a?", f"/{bucket}/b?"))[0] == 403
+
+
 def test_a_bucket_that_there_is_not_is_an_error(aws: Clients) -> None:
     with refused("NoSuchBucket"):
         aws.s3.put_object(Bucket="no-such-bucket", Key="a", Body=b"")
