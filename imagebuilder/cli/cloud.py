@@ -61,6 +61,9 @@ def start(
         arguments = [word for value in settings or () for word in ("--set", value)]
         cloud = start_cloud(directory, arguments if port is None else [*arguments, "--port", str(port)])
         _say(context, f"the cloud of {directory} answers at {cloud.endpoint}")
+    elif settings or port is not None:
+        fix = "end it first, with `imgbuild cloud stop`"
+        raise UsageError(f"runs already, at {cloud.endpoint}: as it was started", where=directory, fix=fix)
     else:
         _say(context, f"the cloud of {directory} runs already, at {cloud.endpoint}")
     if as_json:

@@ -228,10 +228,11 @@ class Served:
 
 
 @contextmanager
-def open_cloud(state: Path, *, tuning: Tuning, port: int = 0) -> Iterator[Served]:
+def open_cloud(state: Path, *, tuning: Tuning, port: int | None, liked_port: int) -> Iterator[Served]:
     """Serve the cloud whose state is in `state`, in threads of this process, while the block runs.
 
-    Port 0 is a free one. Nobody else may serve the same state; see `running.py`.
+    Without a port it takes the one that is liked, if that is free. Nobody else may serve the same state; see
+    `running.py`.
     """
     with ExitStack() as undo:
         credentials = keep_credentials(state)
@@ -240,5 +241,5 @@ def open_cloud(state: Path, *, tuning: Tuning, port: int = 0) -> Iterator[Served
         undo.callback(rclone.end)
         cloud = Cloud(state, tuning=tuning, credentials=credentials, rclone=rclone)
         undo.callback(cloud.log.close)
-        server = undo.enter_context(HttpServer(cloud.handle, port=port))
+        server = undo.enter_context(HttpServer(cloud.handle, port=port, liked=liked_port))
         yield Served(endpoint=f"http://{LOOPBACK}:{server.port}", credentials=credentials)

@@ -12,19 +12,23 @@ from contextlib import suppress
 
 from imagebuilder.cloud.http_connection import BadRequest, Connection, Drop
 from imagebuilder.cloud.http_messages import Request, Response, read_request, send
+from imagebuilder.errors import HostError
 
 LOOPBACK = "127.0.0.1"
 
 
 class HttpServer:
-    """Gives each request to `handle`, and sends what it returns. A context: it serves inside, and has gone after."""
+    """Gives each request to `handle`, and sends what it returns. A context: it serves inside, and has gone after.
 
-    def __init__(self, handle: Callable[[Request], Response], *, port: int = 0) -> None:
+    Without a port it takes the `liked` one if that is free, or any. Raises HostError if a given port is not free.
+    """
+
+    def __init__(self, handle: Callable[[Request], Response], *, port: int | None = None, liked: int = 0) -> None:
         self._handle = handle
         self._stopping = threading.Event()
         self._connections: dict[Connection, threading.Thread] = {}
         self._lock = threading.Lock()
-        self._listener = _listen(port)
+        self._listener = _listen(port, liked)
         self.port: int = self._listener.getsockname()[1]
         self._accepting = threading.Thread(target=self._accept, name="accept", daemon=True)
 
@@ -86,10 +90,12 @@ class HttpServer:
                 self._connections.pop(connection, None)
 
 
-def _listen(port: int) -> socket.socket:
+def _listen(port: int | None, liked: int) -> socket.socket:
+    if port is None:
+        with suppress(OSError):
+            return socket.create_server((LOOPBACK, liked), backlog=256)
     try:
-        return socket.create_server((LOOPBACK, port), backlog=256)
-    except OSError:
-        if not port:
-            raise
-        return socket.create_server((LOOPBACK, 0), backlog=256)  # somebody else has it by now
+        return socket.create_server((LOOPBACK, port or 0), backlog=256)
+    except OSError as error:
+        fix = "choose another port, or none"
+        raise HostError(f"cannot listen: {error.strerror}", where=f"{LOOPBACK}:{port}", fix=fix) from error

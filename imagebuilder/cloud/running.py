@@ -108,11 +108,10 @@ def running_cloud(state: Path, *, tuning: Tuning | None = None, port: int | None
     state runs already, or something that it needs is not installed.
     """
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(state):
-        served = open_cloud(state, tuning=tuning or Tuning(), port=port if port is not None else _last_port(state))
-        with served as cloud:
-            replace_file(state / "endpoint", cloud.endpoint.encode())
-            yield RunningCloud(endpoint=cloud.endpoint, credentials=cloud.credentials)
+    liked_port = _last_port(state)
+    with _locked(state), open_cloud(state, tuning=tuning or Tuning(), port=port, liked_port=liked_port) as cloud:
+        replace_file(state / "endpoint", cloud.endpoint.encode())
+        yield RunningCloud(endpoint=cloud.endpoint, credentials=cloud.credentials)
 
 
 def find_cloud(state: Path) -> RunningCloud | None:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -132,6 +133,30 @@ def test_an_unknown_setting_is_an_error_that_names_the_known_ones(state: Path) -
 
     assert isinstance(outcome.exception, UsageError)
     assert "snapshot_completes_after_s" in str(outcome.exception)
+
+
+def test_one_that_runs_cannot_be_started_in_another_way(state: Path) -> None:
+    with running_cloud(state, tuning=AT_ONCE):
+        outcome = command(state, "start", "--set", "snapshot_completes_after_s=0")
+
+    assert isinstance(outcome.exception, UsageError)
+    assert "runs already" in str(outcome.exception)
+
+
+def test_a_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
+    with running_cloud(tmp_path / "first", tuning=AT_ONCE) as first:
+        port = urlsplit(first.endpoint).port
+
+        with pytest.raises(HostError, match="choose another port"):
+            running_cloud(tmp_path / "second", port=port).__enter__()
+
+
+def test_a_cloud_has_the_port_again_that_it_had(tmp_path: Path) -> None:
+    with running_cloud(tmp_path, tuning=AT_ONCE) as cloud:
+        before = cloud.endpoint
+
+    with running_cloud(tmp_path, tuning=AT_ONCE) as cloud:
+        assert cloud.endpoint == before
 
 
 def test_a_fault_that_cannot_be_is_an_error(state: Path) -> None:
