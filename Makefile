@@ -22,7 +22,7 @@ help:
 	@echo "make test   set this machine up and run all tests (about half an hour without KVM)"
 	@echo "make check  format, lint, types and the tests that need nothing but Python (seconds)"
 	@echo "make rehearse  boot the example cluster's images together and prove that it works (a quarter of an hour without KVM)"
-	@echo "make bench  times against virt-customize, in one run"
+	@echo "make bench  times against virt-customize and boto3, each in one run"
 	@echo "make setup  only set this machine up;  make clean  remove what was built"
 
 setup: $(VENV)/.installed
@@ -69,6 +69,7 @@ test: setup-tests check
 
 bench: setup-tests
 	$(PYTHON) -m benchmarks.build
+	$(PYTHON) -m benchmarks.ebs_upload
 
 clean:
 	rm -rf .imgbuild build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

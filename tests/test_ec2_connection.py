@@ -28,7 +28,7 @@ def connection(
     server: ScriptedServer, *, timeout_s: float = 5, ca_bundle: Path | None = None, scheme: str = "http"
 ) -> Iterator[Connection]:
     endpoint = Endpoint(scheme=scheme, host="127.0.0.1", port=server.port)
-    own = Connection(endpoint, timeout_s=timeout_s, tls=trusting(ca_bundle))
+    own = Connection(endpoint, timeout_s=timeout_s, tls=trusting(ca_bundle) if scheme == "https" else None)
     with closing(own):
         yield own
 

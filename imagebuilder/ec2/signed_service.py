@@ -25,7 +25,7 @@ class SignedService:
         self._endpoint = endpoint
         self._signer_for = signer_for
         self._timeout_s = timeout_s
-        self._tls = trusting(ca_bundle)
+        self._tls = trusting(ca_bundle) if endpoint.scheme == "https" else None
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
         self._connections: set[Connection] = set()
