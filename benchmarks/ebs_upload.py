@@ -128,7 +128,7 @@ def _by_boto3(disk: DiskReader, endpoint: str) -> Callable[[], int]:
         client.put_snapshot_block(
             SnapshotId="snap-0123456789abcdef0",
             BlockIndex=index,
-            BlockData=block,
+            BlockData=block,  # type: ignore[arg-type]  # bytes would be a copy
             DataLength=BLOCK_BYTES,
             Checksum=base64.b64encode(hashlib.sha256(block).digest()).decode(),
             ChecksumAlgorithm="SHA256",

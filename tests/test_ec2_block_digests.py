@@ -56,6 +56,7 @@ def test_a_snapshot_that_is_what_the_record_says_is_not_doubted() -> None:
         (None, [2, 300], "snap-1 does not exist"),
         (replace(COMPLETED, status="pending"), [2, 300], "snap-1 is pending"),
         (replace(COMPLETED, volume_gib=16), [2, 300], "snap-1 has 16 GiB, not 8"),
+        (replace(COMPLETED, is_encrypted=True), [2, 300], "snap-1 is encrypted"),
         (replace(COMPLETED, tags={}), [2, 300], "snap-1 has no tag imgbuild:checksum"),
         (replace(COMPLETED, tags={CHECKSUM_TAG: "x"}), [2, 300], "snap-1 has another tag imgbuild:checksum"),
         (COMPLETED, [2], "snap-1 has other blocks"),

@@ -230,6 +230,35 @@ def test_an_aborted_exchange_fails_at_once() -> None:
     assert time.monotonic() - began < 10
 
 
+def test_a_proxy_is_asked_for_a_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving([b"HTTP/1.1 403 Forbidden\r\n\r\n"]) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        endpoint = Endpoint.parse("https://ebs.eu-west-1.amazonaws.com")
+        failure = failure_of(Connection(endpoint, timeout_s=5, tls=trusting(None)))
+
+    assert proxy.requests[0].startswith(b"CONNECT ebs.eu-west-1.amazonaws.com:443 HTTP/1.")
+    assert failure.reason == "ConnectionLost: Tunnel connection failed: 403 Forbidden"
+
+
+def test_a_host_that_needs_no_proxy_is_asked_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context, ca_bundle = certified(tmp_path)
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+    with serving([OK], tls=context) as server, connection(server, scheme="https", ca_bundle=ca_bundle) as own:
+        answer = own.exchange(HEAD)
+
+    assert answer.body == b"hi"
+
+
+def test_a_bundle_of_certificates_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bundle.pem").write_text("nothing")
+
+    with pytest.raises(UsageError, match="is no bundle of certificates"):
+        trusting(tmp_path / "bundle.pem")
+
+
 @pytest.mark.parametrize(
     ("url", "netloc"),
     [

@@ -215,6 +215,31 @@ def test_the_record_of_a_snapshot_can_be_read_from_its_blocks(services: Account,
     assert read == base.digests
 
 
+def test_a_parent_that_is_encrypted_is_not_used(aws: Clients, services: Account, tmp_path: Path) -> None:
+    request = SnapshotRequest(volume_gib=1, coverage="everything", encrypted=True)
+    base = upload(services, tmp_path / "base", BLOCKS, request)
+    tag_checksum(aws, base.id, base.checksum)
+    said: list[str] = []
+
+    parent = verified_parent(record(base), services, say=said.append)
+
+    assert parent is None
+    assert "is encrypted" in said[0]
+
+
+def test_what_a_snapshot_changed_of_its_parent_is_listed(services: Account, tmp_path: Path) -> None:
+    base = upload(services, tmp_path / "base", BLOCKS)
+    edited = {**BLOCKS, 4: block(9), 5: block(8)}
+    worker = upload(services, tmp_path / "worker", edited, SnapshotRequest(volume_gib=1, parent=record(base)))
+
+    changed = list(services.client.list_changed_blocks(base.id, worker.id))
+
+    assert [(block.index, block.first_token is None, block.second_token is None) for block in changed] == [
+        (4, False, False),
+        (5, True, False),
+    ]
+
+
 def test_a_parent_and_encryption_exclude_each_other(services: Account, tmp_path: Path) -> None:
     base = upload(services, tmp_path / "base", BLOCKS)
 
@@ -234,6 +259,16 @@ def test_an_image_is_rebuilt_byte_for_byte_and_sparse(services: Account, tmp_pat
     assert back.read_bytes() == (tmp_path / "disk").read_bytes()
     assert back.stat().st_blocks * 512 < 10 * BLOCK_BYTES
     assert digests == uploaded.digests.digests
+
+
+def test_a_list_in_many_pages_is_read_to_its_end(tmp_path: Path) -> None:
+    with running_cloud(tmp_path / "cloud", tuning=TUNING.model_copy(update={"blocks_a_page": 3})) as cloud:
+        services = account(cloud)
+        uploaded = upload(services, tmp_path / "disk", BLOCKS)
+
+        listed = [index for index, _ in services.client.list_blocks(uploaded.id)]
+
+    assert listed == list(BLOCKS)
 
 
 def test_a_block_that_comes_back_damaged_is_asked_for_again(

@@ -35,6 +35,7 @@ class SnapshotState:
     volume_gib: int
     tags: Mapping[str, str] = field(default_factory=dict)
     message: str = ""
+    is_encrypted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,14 +94,20 @@ class BlockDigests:
         `state` is None if the snapshot does not exist; `indexes` are those that ListSnapshotBlocks gives, which is
         not asked if the state tells enough.
         """
+        snapshot = self.snapshot_id
         if state is None:
-            return f"{self.snapshot_id} does not exist"
+            return f"{snapshot} does not exist"
+        if (what := self._difference(state)) is not None:
+            return f"{snapshot} {what}"
+        return f"{snapshot} has other blocks" if set(indexes) != set(self.digests) else None
+
+    def _difference(self, state: SnapshotState) -> str | None:
         if state.status != "completed":
-            return f"{self.snapshot_id} is {state.status}"
+            return f"is {state.status}"
         if state.volume_gib != self.volume_gib:
-            return f"{self.snapshot_id} has {state.volume_gib} GiB, not {self.volume_gib}"
+            return f"has {state.volume_gib} GiB, not {self.volume_gib}"
+        if state.is_encrypted:  # and so would be all that is put on top of it
+            return "is encrypted"
         if (tag := state.tags.get(CHECKSUM_TAG)) != self.checksum:
-            return f"{self.snapshot_id} has {'another' if tag else 'no'} tag {CHECKSUM_TAG}"
-        if set(indexes) != set(self.digests):
-            return f"{self.snapshot_id} has other blocks"
+            return f"has {'another' if tag else 'no'} tag {CHECKSUM_TAG}"
         return None

@@ -63,8 +63,15 @@ class Answer:
 
 
 def trusting(ca_bundle: Path | None) -> ssl.SSLContext:
-    """TLS that trusts the certificates in `ca_bundle`, or those of this machine; they are read in 20 ms, so once."""
-    return ssl.create_default_context(cafile=ca_bundle)
+    """TLS that trusts the certificates in `ca_bundle`, or those of this machine; they are read in 20 ms, so once.
+
+    Raises UsageError if `ca_bundle` cannot be read.
+    """
+    try:
+        return ssl.create_default_context(cafile=ca_bundle)
+    except OSError as error:
+        fix = "set AWS_CA_BUNDLE to a file of certificates, or to nothing"
+        raise UsageError(f"is no bundle of certificates: {error.strerror}", where=ca_bundle, fix=fix) from error
 
 
 class Connection:

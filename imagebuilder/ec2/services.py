@@ -28,6 +28,7 @@ class _Snapshots:
             volume_gib=snapshot.volume_bytes // _GIB,
             tags=snapshot.tags,
             message=snapshot.message,
+            is_encrypted=snapshot.is_encrypted,
         )
 
     def delete(self, snapshot_id: str, *, made_at: float | None) -> None:
