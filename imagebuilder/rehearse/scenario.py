@@ -103,6 +103,8 @@ async def _prove_use(cluster: RunningCluster, script: Script) -> None:
         await asyncio.gather(*(inspection.prove_guest(cluster, cluster.guest(plan.label)) for plan in joined))
         if joined:
             await workers.prove_replacement(cluster, joined[-1], topology.workers[-1])
+    if record.wants("faults.tunnel") and cluster.has_joined(first.plan):
+        await faults.prove_tunnel(cluster, first)
     if record.wants("faults.cut") and cluster.has_joined(first.plan):
         await faults.prove_cut(cluster, first)
     if record.wants("faults.reboot"):
