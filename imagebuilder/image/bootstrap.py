@@ -100,9 +100,11 @@ _MASKED_UNITS = (
 )
 
 # Programs that systemd runs before it knows any unit: for encrypted, verified, swap and hibernated partitions and for
-# upgrades at boot, none of which these disks have. /etc/fstab, the kernel's command line, init scripts and the login
-# prompts have theirs still.
+# upgrades at boot, none of which these disks have; and cloud-init's, which would put all of its units before the
+# network on every machine that it takes for one in a cloud (a worker has a unit of its own, see the edit
+# cloud_identity). /etc/fstab, the kernel's command line, init scripts and the login prompts have theirs still.
 _MASKED_GENERATORS = (
+    "cloud-init-generator",
     "systemd-cryptsetup-generator",
     "systemd-gpt-auto-generator",
     "systemd-hibernate-resume-generator",
