@@ -27,6 +27,8 @@ DEBIAN_PACKAGE = {
     "dnsmasq": "dnsmasq-base",
     "nmap": "nmap",
     "tcpdump": "tcpdump",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
 }
 
 # Debian keeps sfdisk and mke2fs in /sbin, which is not on a plain user's PATH.

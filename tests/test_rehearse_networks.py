@@ -106,6 +106,7 @@ def test_there_is_a_bridge_a_network_and_a_tap_an_interface() -> None:
         "link add public type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
         "link set public addrgenmode none up",
         "addr add 147.96.1.254/24 dev public",
+        "addr add 169.254.169.254/32 dev public",
         "tuntap add dev tap0.0 mode tap",
         "link set tap0.0 addrgenmode none master private up",
         "tuntap add dev tap0.1 mode tap",
@@ -138,6 +139,7 @@ def test_dhcp_is_for_the_workers_on_the_public_network_only_and_offers_no_way_ou
         "--dhcp-range=147.96.1.0,static,255.255.255.0,1h",
         "--dhcp-option=option:router",
         "--dhcp-option=option:dns-server",
+        "--dhcp-option=option:classless-static-route,169.254.169.254/32,0.0.0.0",
         f"--dhcp-host={macs[0]},147.96.1.253",
         f"--dhcp-host={macs[1]},147.96.1.252",
     ]

@@ -82,7 +82,7 @@ def test_a_dry_run_lists_the_checks_of_the_scenario_and_of_the_edits(rehearse: R
     assert "isolation.revoked" in names
     assert "local01.nis_client.bound" in names
     assert {name.partition(".")[0] for name in names} == {
-        *("boot", "faults", "isolation", "jobs", "workers"),
+        *("boot", "ec2", "faults", "isolation", "jobs", "workers"),
         *("oneserver", "local01", "workernode0", "workernode1"),
     }
 

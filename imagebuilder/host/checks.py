@@ -41,8 +41,14 @@ _PROGRAMS = (
     ("mke2fs", "-V"),
 )
 
-# Only a rehearsal needs these: addresses and scans on its networks, and what was seen on them.
-_REHEARSAL_PROGRAMS = (("ip", "-V"), ("dnsmasq", "--version"), ("nmap", "--version"), ("tcpdump", "--version"))
+# Only a rehearsal needs these: addresses and scans on its networks, what was seen on them, and a login.
+_REHEARSAL_PROGRAMS = (
+    ("ip", "-V"),
+    ("dnsmasq", "--version"),
+    ("nmap", "--version"),
+    ("tcpdump", "--version"),
+    ("ssh", "-V"),
+)
 _REHEARSAL_NETWORK = b"link add private type bridge\ntuntap add dev tap0 mode tap\nlink set tap0 master private\n"
 
 # Run in a child: a binding made for another Python can end its process, and only one module here imports guestfs.

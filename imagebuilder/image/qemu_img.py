@@ -111,6 +111,11 @@ def make_overlay(path: Path, *, base: Path, base_format: DiskFormat) -> None:
     run_program(["qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", base_format, path], timeout_s=60)
 
 
+def enlarge(path: Path, by_bytes: int) -> None:
+    """Make the qcow2 disk at `path` larger by so many bytes, which read as zeros."""
+    run_program(["qemu-img", "resize", "-q", "-f", "qcow2", path, f"+{by_bytes}"], timeout_s=60)
+
+
 def copy_to_raw(path: Path, *, base: Path, base_format: DiskFormat) -> None:
     """Make `path` a full raw copy of `base`: a reflink where the file system can, else with its holes."""
     if base_format == "raw":

@@ -17,9 +17,10 @@ from typing import Any, Literal, Self, TypeVar
 
 from imagebuilder.errors import HostError
 from imagebuilder.host.accelerator import QEMU, Accelerator, qemu_accelerator_options
-from imagebuilder.image.qemu_img import make_overlay
+from imagebuilder.image.qemu_img import enlarge, make_overlay
 from imagebuilder.image.store import Image
 from imagebuilder.programs import require_programs, run_program
+from imagebuilder.rehearse.instances import firmware_options
 from imagebuilder.rehearse.networks import Networks, tap_name
 from imagebuilder.rehearse.qmp import Agent, GuestError, Monitor, Ran, socket_path
 from imagebuilder.rehearse.topology import GuestPlan
@@ -35,6 +36,7 @@ _PANIC = re.compile(r"Kernel panic - not syncing.*|You are in emergency mode.*|g
 # Terminal control: what GRUB and systemd colour their messages with (ECMA-48).
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|\x1b[ -'*-Z\\-~]|[\x00-\x08\x0b-\x1f\x7f]")
 _UNFINISHED = re.compile(r"\x1b(\[[0-?]*[ -/]*|[()])?\Z")
+_LARGER_BYTES = 1 << 30
 # Headers say who talks to whom and how; contents are not looked at.
 _CAPTURED_BYTES = 128
 
@@ -127,6 +129,9 @@ class Guest:
         label = start.plan.label
         overlay = start.directory / f"{label}.qcow2"
         make_overlay(overlay, base=start.image.disk, base_format=start.image.format)
+        if start.plan.machine.host is None:
+            # As on EC2, where a volume may be larger than the image that it is made of.
+            await asyncio.to_thread(enlarge, overlay, _LARGER_BYTES)
         command = [*start.networks.enter, "env", "-C", str(start.directory), *qemu_command(start)]
         await asyncio.to_thread(run_program, command, log=start.log, timeout_s=_START_LIMIT_S)
         return await cls.connect(start)
@@ -284,6 +289,7 @@ def qemu_command(start: Start) -> Iterator[str]:
     label = start.plan.label
     yield from (QEMU, "-name", label, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc")
     yield from qemu_accelerator_options(start.accelerator)
+    yield from firmware_options(start.plan)
     yield from ("-m", str(start.plan.memory_mib), "-smp", "1", "-sandbox", "on", "-S", "-daemonize")
     # The overlay is thrown away: nothing is lost by skipping its flushes.
     yield from ("-drive", f"if=none,id=disk,file={label}.qcow2,format=qcow2,cache=unsafe,discard=unmap")

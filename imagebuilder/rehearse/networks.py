@@ -18,6 +18,7 @@ from typing import Self
 from imagebuilder.errors import BuildError, HostError
 from imagebuilder.image.namespace import namespace_fix
 from imagebuilder.programs import RunningProgram, require_programs, run_program, start_program
+from imagebuilder.rehearse.instances import METADATA_ADDRESS, metadata_command
 from imagebuilder.rehearse.topology import Topology
 
 # Prints its own number as this machine counts, then lives until its input ends; once told, for as long as nobody
@@ -93,7 +94,9 @@ def tap_name(guest: int, interface: int) -> str:
 
 @contextmanager
 def open_networks(topology: Topology, *, directory: Path, log: Path) -> Iterator[Networks]:
-    """The networks of `topology`, with DHCP on the public one, while the block runs; longer if told to `keep`.
+    """The networks of `topology`, while the block runs; longer if told to `keep`.
+
+    On the public one are DHCP and the metadata service, which tells what `prepare_instances` has put into `directory`.
 
     Raises HostError if this machine cannot make them, saying what it lacks.
     """
@@ -108,6 +111,8 @@ def open_networks(topology: Topology, *, directory: Path, log: Path) -> Iterator
         _make_bridges(topology, enter, log)
         server = start_program([*enter, "dnsmasq", *dnsmasq_options(topology)], directory=directory, log=log)
         end.callback(server.end)
+        metadata = start_program([*enter, *metadata_command(directory)], directory=directory, log=log)
+        end.callback(metadata.end)
         yield Networks(enter=enter, holder=holder, _program=program, _end=end)
 
 
@@ -157,6 +162,7 @@ def bridge_commands(topology: Topology) -> Iterator[str]:
         yield f"link add {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
         yield f"link set {name} addrgenmode none up"
     yield f"addr add {topology.stranger}/{topology.public.prefixlen} dev public"
+    yield f"addr add {METADATA_ADDRESS}/32 dev public"
     for number, guest in enumerate(topology.guests):
         for index, attachment in enumerate(guest.attachments):
             tap = tap_name(number, index)
@@ -165,13 +171,17 @@ def bridge_commands(topology: Topology) -> Iterator[str]:
 
 
 def dnsmasq_options(topology: Topology) -> Iterator[str]:
-    """The options of dnsmasq(8): each guest that asks gets the address meant for it; no names, no router."""
+    """The options of dnsmasq(8): each guest that asks gets the address meant for it; no names, no router.
+
+    EC2's router is also the way to the metadata service; here the guests are told that it is on their link.
+    """
     yield from ("--conf-file=/dev/null", "--port=0", "--interface=public", "--bind-dynamic", "--leasefile-ro")
     # It would change to a user of its own, which a user namespace does not have.
     yield "--no-daemon"
     yield "--log-dhcp"
     yield f"--dhcp-range={topology.public.network_address},static,{topology.public.netmask},1h"
     yield from ("--dhcp-option=option:router", "--dhcp-option=option:dns-server")
+    yield f"--dhcp-option=option:classless-static-route,{METADATA_ADDRESS}/32,0.0.0.0"
     for lease in topology.leases:
         yield f"--dhcp-host={lease.mac},{lease.address}"
 

@@ -3,7 +3,7 @@
 import asyncio
 
 from imagebuilder.plan.check import Instance
-from imagebuilder.rehearse import faults, inspection, isolation, jobs, workers
+from imagebuilder.rehearse import ec2, faults, inspection, isolation, jobs, workers
 from imagebuilder.rehearse.outcome import Report
 from imagebuilder.rehearse.record import require
 from imagebuilder.rehearse.running import RunningCluster
@@ -23,6 +23,7 @@ def scenario_checks(topology: Topology) -> dict[str, str]:
         **inspection.boot_checks(booting),
         **workers.FIRST,
         **distinct,
+        **ec2.PROVES,
         **jobs.PROVES,
         **isolation.PROVES,
         **more,
@@ -89,6 +90,8 @@ async def _prove_use(cluster: RunningCluster, script: Script) -> None:
     record, topology = cluster.record, cluster.topology
     first = cluster.guest(topology.workers[0].label)
     more = topology.workers[1:-1]
+    if record.wants_any("ec2."):
+        await ec2.prove_ec2(cluster, first)
     if record.wants_any("jobs."):
         await jobs.prove_jobs(cluster)
     wants_more = bool(more) and any(map(record.wants, workers.PROVES))

@@ -16,6 +16,7 @@ from imagebuilder.image.store import Image
 from imagebuilder.pki import Authority
 from imagebuilder.programs import require_programs
 from imagebuilder.rehearse.guest import Guest
+from imagebuilder.rehearse.instances import prepare_instances
 from imagebuilder.rehearse.leavings import HOLDER
 from imagebuilder.rehearse.networks import open_networks
 from imagebuilder.rehearse.outcome import GuestOutcome, NetworkOutcome, Report
@@ -65,10 +66,11 @@ async def perform(script: Script, play: Play, proves: Mapping[str, str], stage: 
     somebody ends the holder of its namespaces.
     """
     # All of them now: nobody wants to learn after a quarter of an hour that one is missing.
-    require_programs(QEMU, "nmap", "tcpdump")
+    require_programs(QEMU, "nmap", "tcpdump", "ssh", "ssh-keygen")
     require_memory(script.topology, stage.accelerator)
     require_space(script.topology, stage.directory)
     record = Record(proves, script.only, stage.watcher)
+    prepare_instances(script.topology, stage.directory, log=stage.log)
     with open_networks(script.topology, directory=stage.directory, log=stage.log) as networks:
         (stage.directory / HOLDER).write_text(networks.holder.to_json(), encoding="utf-8")
         async with AsyncExitStack() as stack:
