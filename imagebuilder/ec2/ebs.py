@@ -28,7 +28,6 @@ ZERO_BLOCK = bytes(BLOCK_BYTES)
 ZERO_DIGEST = hashlib.sha256(ZERO_BLOCK).digest()
 
 _PAGE_BLOCKS = 10_000  # the most that there may be
-_OK, _CREATED, _ACCEPTED = 200, 201, 202
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +93,7 @@ class EbsClient:
         request, body = Request(method="POST", path="/snapshots", headers=headers), _start(new)
 
         def attempt() -> str:
-            said = fields(self._service.ask(request, body, expect=_CREATED))
+            said = fields(self._service.ask(request, body))
             snapshot_id, block_bytes = said.get("SnapshotId"), said.get("BlockSize", BLOCK_BYTES)
             if not isinstance(snapshot_id, str) or block_bytes != BLOCK_BYTES:
                 raise CallFailed(code=BAD_ANSWER, message=f"no snapshot of blocks of {BLOCK_BYTES} bytes")
@@ -122,7 +121,7 @@ class EbsClient:
         request = Request(method="PUT", path=f"/snapshots/{snapshot_id}/blocks/{block.index}", headers=headers)
 
         def attempt() -> None:
-            answer = self._service.ask(request, block.content, expect=_CREATED)
+            answer = self._service.ask(request, block.content)
             if answer.headers.get("x-amz-checksum") != checksum:
                 raise CallFailed(code=BAD_ANSWER, message="another checksum than was sent")
 
@@ -155,7 +154,7 @@ class EbsClient:
 
         def attempt() -> bool:
             try:
-                self._service.ask(request, expect=_ACCEPTED)
+                self._service.ask(request)
             except CallFailed as failure:
                 if failure.trouble is Trouble.REFUSED and any(lost):
                     return False
@@ -192,7 +191,7 @@ class EbsClient:
         )
 
         def attempt() -> bytes:
-            answer = self._service.ask(request, expect=_OK, into=into)
+            answer = self._service.ask(request, into=into)
             digest = hashlib.sha256(into).digest()
             if answer.headers.get("x-amz-checksum") != base64.b64encode(digest).decode():
                 raise CallFailed(code=BAD_ANSWER, message="another checksum than its bytes have")
@@ -230,7 +229,7 @@ class _Pages(Generic[Listed]):
         asked = {**self.parameters, "maxResults": str(_PAGE_BLOCKS), **({"pageToken": page} if page else {})}
         headers = {"host": service.host}
         request = Request(method="GET", path=self.path, query=canonical_query(asked), headers=headers)
-        match fields(service.ask(request, expect=_OK)):
+        match fields(service.ask(request)):
             case {self.items: list(found), "NextToken": str(following)} if following:
                 return [self.read(block) for block in found], following
             case {self.items: list(found)}:

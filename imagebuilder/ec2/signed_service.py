@@ -12,6 +12,7 @@ from imagebuilder.ec2.call_failed import BAD_ANSWER, CallFailed
 from imagebuilder.ec2.connection import Answer, Connection, Endpoint, trusting
 from imagebuilder.ec2.signing import UNSIGNED_PAYLOAD, Credentials, Request, Signer
 
+_OK, _ELSEWHERE = 200, 300
 _NO_BODY = hashlib.sha256(b"").hexdigest()
 
 
@@ -32,12 +33,10 @@ class SignedService:
         self.host = endpoint.netloc
         """The value of the header `host`, which each request must have."""
 
-    def ask(
-        self, request: Request, body: bytes | memoryview = b"", *, expect: int, into: memoryview | None = None
-    ) -> Answer:
+    def ask(self, request: Request, body: bytes | memoryview = b"", *, into: memoryview | None = None) -> Answer:
         """The answer to one attempt; a memoryview is sent without being signed, as blocks of snapshots may be.
 
-        For `into` see `Connection.exchange`. Raises CallFailed if the answer has another status than `expect`.
+        For `into` see `Connection.exchange`. Raises CallFailed if the answer's status tells of a failure.
         """
         payload = UNSIGNED_PAYLOAD
         if not isinstance(body, memoryview):
@@ -53,7 +52,7 @@ class SignedService:
             answer = connection.exchange(head, body, into=into)
         finally:
             self._idle.append(connection)
-        if answer.status != expect:
+        if not _OK <= answer.status < _ELSEWHERE:
             raise _refusal(answer)
         return answer
 
