@@ -63,10 +63,10 @@ check: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check --quiet .
 	$(VENV)/bin/ruff check --quiet .
 	$(VENV)/bin/mypy
-	$(PYTHON) -m pytest -q -n auto -m 'not browser and not appliance and not whole'
+	$(PYTHON) -m pytest -q -n auto -m 'not appliance and not browser and not cloud and not whole'
 
 test: setup-tests check
-	$(PYTHON) -m pytest -m 'browser or appliance or whole'
+	$(PYTHON) -m pytest -m 'appliance or browser or cloud or whole'
 
 bench: setup-tests
 	$(PYTHON) -m benchmarks.build

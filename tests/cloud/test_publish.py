@@ -27,6 +27,8 @@ from tests.cloud.publishing import (
     snapshots,
 )
 
+pytestmark = pytest.mark.cloud
+
 FAULTS = [
     *[Fault(kind="throttle", action=action, count=3) for action in ("StartSnapshot", "RegisterImage", "CreateTags")],
     Fault(kind="throttle", action="PutSnapshotBlock", probability=0.3, seed=1),
@@ -94,7 +96,6 @@ def assert_whole(disk: Path, scratch: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.cloud
 @pytest.mark.parametrize("fault", FAULTS, ids=named)
 def test_faults_that_pass_change_nothing(cloud: RunningCloud, tmp_path: Path, fault: Fault) -> None:
     image = make_image(tmp_path / "image")
@@ -108,7 +109,6 @@ def test_faults_that_pass_change_nothing(cloud: RunningCloud, tmp_path: Path, fa
     assert_whole(image.disk, tmp_path / "scratch")
 
 
-@pytest.mark.cloud
 @pytest.mark.parametrize("fault", REFUSALS, ids=named)
 def test_a_run_that_fails_leaves_nothing(cloud: RunningCloud, tmp_path: Path, fault: Fault) -> None:
     image = make_image(tmp_path / "image")
@@ -124,7 +124,6 @@ def test_a_run_that_fails_leaves_nothing(cloud: RunningCloud, tmp_path: Path, fa
     assert_whole(image.disk, tmp_path / "scratch")
 
 
-@pytest.mark.cloud
 @pytest.mark.parametrize("faults", UNDOING_FAILS, ids=["register", "put"])
 def test_what_cannot_be_undone_is_listed(cloud: RunningCloud, tmp_path: Path, faults: list[Fault]) -> None:
     image = make_image(tmp_path / "image")
@@ -142,7 +141,6 @@ def test_what_cannot_be_undone_is_listed(cloud: RunningCloud, tmp_path: Path, fa
     assert_whole(image.disk, tmp_path / "scratch")
 
 
-@pytest.mark.cloud
 @pytest.mark.parametrize("seed", range(12))
 def test_a_killed_run_is_gone_on_with(cloud: RunningCloud, tmp_path: Path, seed: int) -> None:
     image = make_image(tmp_path / "image")
@@ -165,7 +163,6 @@ def test_a_killed_run_is_gone_on_with(cloud: RunningCloud, tmp_path: Path, seed:
     assert_whole(image.disk, tmp_path / "scratch")
 
 
-@pytest.mark.cloud
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(cloud: RunningCloud, tmp_path: Path, number: signal.Signals) -> None:
     image = make_image(tmp_path / "image")
@@ -237,7 +234,6 @@ def test_what_is_not_allowed_is_known_before_the_first_byte(cloud: RunningCloud,
     assert "StartSnapshot" not in {call["action"] for call in cloud.requests()}
 
 
-@pytest.mark.cloud
 @pytest.mark.usefixtures("cloud")
 def test_an_account_that_encrypts_gets_the_whole_volume(tmp_path: Path) -> None:
     account().ec2.enable_ebs_encryption_by_default()
