@@ -69,7 +69,7 @@ class Ebs:
         rate = self._rates[call.action]
         # Blocks are limited for each snapshot, everything else for the account.
         whose = call.subject["SnapshotId"] if call.action in {"PutSnapshotBlock", "GetSnapshotBlock"} else ""
-        if not self._throttle.allows(f"{region.name} {call.action} {whose}", a_second=rate, at_once=rate):
+        if not self._throttle.allows(f"{region.name} {call.action} {whose}", a_second=rate, at_once=max(1, rate)):
             fields = {"Reason": "RESOURCE_LEVEL_THROTTLE" if whose else "ACCOUNT_THROTTLED"}
             raise Refusal(code="RequestThrottledException", message="Rate exceeded", fields=fields)
         return action(call, region)

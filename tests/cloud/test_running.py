@@ -35,7 +35,15 @@ def exported(outcome: Result) -> dict[str, str]:
 def processes_of(state: Path) -> list[str]:
     """The first words of the processes that work in a state directory."""
     links = Path("/proc").glob("[0-9]*/cwd")
-    return [link.parent.name for link in links if link.exists() and link.resolve() == state.resolve()]
+    return [link.parent.name for link in links if os.access(link, os.R_OK) and link.resolve() == state.resolve()]
+
+
+def left_running(state: Path, *, within_s: float = 10) -> list[str]:
+    """The processes that are there still after that time; returns as soon as there is none."""
+    until = time.monotonic() + within_s
+    while (left := processes_of(state)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return left
 
 
 def test_it_is_started_found_used_and_stopped(state: Path) -> None:
@@ -67,8 +75,7 @@ def test_one_that_was_killed_leaves_nothing_running_and_starts_again_with_all_it
     pending = aws.start()
     aws.put(pending, 3, block(b"b"))
     os.kill(int((state / "lock").read_text(encoding="utf-8")), signal.SIGKILL)
-    time.sleep(0.3)
-    left = processes_of(state)
+    left = left_running(state)
 
     again = command(state, "start")
 
