@@ -17,13 +17,18 @@ class ScriptedServer:
     connections: int = 0
     requests: list[bytes] = field(default_factory=list)
     reads_bodies: bool = True
+    is_proxy: bool = False
 
 
 @contextmanager
 def serving(
-    *script: Sequence[bytes | float] | None, tls: ssl.SSLContext | None = None, reads_bodies: bool = True
+    *script: Sequence[bytes | float] | None,
+    tls: ssl.SSLContext | None = None,
+    reads_bodies: bool = True,
+    is_proxy: bool = False,
 ) -> Iterator[ScriptedServer]:
-    server = ScriptedServer(script=script, reads_bodies=reads_bodies)
+    """A server that is there for as long as the block runs; as a proxy it opens a tunnel to itself first."""
+    server = ScriptedServer(script=script, reads_bodies=reads_bodies, is_proxy=is_proxy)
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server.port = listener.getsockname()[1]
@@ -43,6 +48,9 @@ def _serve(server: ScriptedServer, listener: socket.socket, tls: ssl.SSLContext 
         try:
             plain, _ = listener.accept()
             server.connections += 1
+            if server.is_proxy:
+                server.requests.append(_request(plain, reads_body=False))
+                plain.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             connected = tls.wrap_socket(plain, server_side=True) if tls else plain
         except OSError:
             continue

@@ -238,7 +238,21 @@ def test_a_proxy_is_asked_for_a_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
         failure = failure_of(Connection(endpoint, timeout_s=5, tls=trusting(None)))
 
     assert proxy.requests[0].startswith(b"CONNECT ebs.eu-west-1.amazonaws.com:443 HTTP/1.")
-    assert failure.reason == "ConnectionLost: Tunnel connection failed: 403 Forbidden"
+    assert failure.reason == "ConnectionLost: the proxy answered 403"
+
+
+def test_tls_goes_through_the_tunnel_of_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context, ca_bundle = certified(tmp_path)
+    monkeypatch.setenv("no_proxy", "")
+
+    with serving([OK], tls=context, is_proxy=True) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+        with connection(proxy, scheme="https", ca_bundle=ca_bundle) as own:
+            answer = own.exchange(HEAD)
+
+    assert answer.body == b"hi"
+    assert proxy.requests[0].startswith(f"CONNECT 127.0.0.1:{proxy.port} HTTP/1.1\r\n".encode())
+    assert proxy.requests[1] == HEAD
 
 
 def test_a_host_that_needs_no_proxy_is_asked_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.cloud import Fault, RunningCloud, Tuning, running_cloud
+from imagebuilder.cloud import Fault, RunningCloud, running_cloud
 from imagebuilder.ec2.block_digests import CHECKSUM_TAG
 from imagebuilder.ec2.download import read_digests, read_snapshot
 from imagebuilder.ec2.ebs import BLOCK_BYTES
@@ -14,7 +14,7 @@ from imagebuilder.ec2.retry import RetryLimits
 from imagebuilder.ec2.snapshot_journal import begun_snapshot, delete_begun
 from imagebuilder.ec2.upload import Account, SnapshotRequest, verified_parent
 from imagebuilder.errors import BuildError, LeftoversError, RemoteError, UsageError
-from tests.cloud.clients import Clients
+from tests.cloud.clients import AT_ONCE, Clients
 from tests.uploads import (
     DISK_BYTES,
     ZEROS,
@@ -31,7 +31,7 @@ from tests.uploads import (
 )
 
 BLOCKS = {0: block(1), 3: ZEROS, 4: block(2), 63: block(3)}
-TUNING = Tuning(snapshot_visible_after_s=0.05, snapshot_completes_after_s=0.05)
+TUNING = AT_ONCE.model_copy(update={"snapshot_visible_after_s": 0.05, "snapshot_completes_after_s": 0.05})
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,9 @@ def cloud(aws: Clients) -> Iterator[RunningCloud]:
     """A cloud with nothing in it."""
     yield aws.cloud
     aws.cloud.clear_faults()
-    for snapshot_id in reversed(snapshots(aws.cloud)):
-        aws.ec2.delete_snapshot(SnapshotId=snapshot_id)
+    services = account(aws.cloud)
+    for snapshot_id in snapshots(aws.cloud):
+        services.snapshots.delete(snapshot_id, made_at=services.client.budget.now())
 
 
 @pytest.fixture
@@ -341,7 +342,7 @@ def test_a_fault_that_passes_changes_nothing_in_the_end(
 def test_a_fault_that_stays_ends_the_upload_and_the_snapshot_can_be_undone(
     cloud: RunningCloud, tmp_path: Path, fault: Fault, message: str
 ) -> None:
-    services = account(cloud, RetryLimits(attempt_timeout_s=0.4, attempts=3, patience_s=3, new_s=1))
+    services = account(cloud, RetryLimits(attempt_timeout_s=1, attempts=3, patience_s=3, new_s=1))
     cloud.add_fault(fault)
 
     with pytest.raises(RemoteError, match=message):
@@ -356,7 +357,8 @@ def test_a_fault_that_stays_ends_the_upload_and_the_snapshot_can_be_undone(
     assert left is None
 
 
-def test_no_thread_goes_on_after_a_failure(cloud: RunningCloud, services: Account, tmp_path: Path) -> None:
+def test_no_thread_goes_on_after_a_failure(cloud: RunningCloud, tmp_path: Path) -> None:
+    services = account(cloud, RetryLimits(attempt_timeout_s=60))
     cloud.add_fault(Fault(kind="access-denied", action="PutSnapshotBlock", nth=1))
     cloud.add_fault(Fault(kind="hang", action="PutSnapshotBlock"))
     before = threading.active_count()
@@ -366,7 +368,7 @@ def test_no_thread_goes_on_after_a_failure(cloud: RunningCloud, services: Accoun
         upload(services, tmp_path / "disk", {index: block(index) for index in range(40)})
 
     assert threading.active_count() - before <= 4  # those of the cloud that hang
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 20
 
 
 def test_a_snapshot_that_cannot_be_deleted_is_listed_with_the_command(cloud: RunningCloud, tmp_path: Path) -> None:
@@ -385,15 +387,15 @@ def test_a_snapshot_that_cannot_be_deleted_is_listed_with_the_command(cloud: Run
 
 
 def test_a_snapshot_whose_start_was_never_answered_is_found_and_deleted(cloud: RunningCloud, tmp_path: Path) -> None:
-    services = account(cloud, RetryLimits(attempt_timeout_s=0.3, attempts=1, patience_s=1, new_s=1))
+    impatient, patient = account(cloud, RetryLimits(attempt_timeout_s=0.5, attempts=1)), account(cloud)
     cloud.add_fault(Fault(kind="hang", when="after", action="StartSnapshot"))
     with pytest.raises(RemoteError):
-        upload(services, tmp_path / "disk", BLOCKS)
+        upload(impatient, tmp_path / "disk", BLOCKS)
     made = snapshots(cloud)
     cloud.clear_faults()
 
     with journal_beside(tmp_path / "disk") as journal:
-        deleted = delete_begun(journal, client=services.client, snapshots=services.snapshots)
+        deleted = delete_begun(journal, client=patient.client, snapshots=patient.snapshots)
 
     assert made == [deleted]
     assert snapshots(cloud) == []

@@ -1,11 +1,9 @@
 """A connection to a service over HTTP/1.1 that is kept, and costs little for each answer.
 
-http.client connects and does TLS and the proxy's tunnel. What goes over the socket then is written and read here:
 http.client joins head and body in memory and reads each answer through email.parser, which for the blocks of a
 snapshot takes more than all the rest of a put but its digest.
 """
 
-import http.client
 import select
 import socket
 import ssl
@@ -49,8 +47,12 @@ class Endpoint:
     def netloc(self) -> str:
         """The value of the header `host`."""
         usual = {"http": 80, "https": 443}[self.scheme]
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == usual else f"{host}:{self.port}"
+        return self.bracketed if self.port == usual else f"{self.bracketed}:{self.port}"
+
+    @property
+    def bracketed(self) -> str:
+        """The host, in brackets if it is an address of IPv6."""
+        return f"[{self.host}]" if ":" in self.host else self.host
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +137,32 @@ class Connection:
             self.close()  # nothing can have come but the end
             connected = None
         if connected is None:
-            connected = self._socket = _connect(self._endpoint, _left(deadline), self._tls)
+            connected = self._socket = self._connect(deadline)
         return connected
+
+    def _connect(self, deadline: float) -> socket.socket:
+        endpoint = self._endpoint
+        proxy = _proxy_for(endpoint) if endpoint.scheme == "https" else None
+        near = proxy or endpoint
+        plain = socket.create_connection((near.host, near.port), timeout=_left(deadline))
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if proxy:
+                self._open_tunnel(plain, deadline)
+            if self._tls and endpoint.scheme == "https":
+                plain.settimeout(_left(deadline))
+                return self._tls.wrap_socket(plain, server_hostname=endpoint.host)
+        except BaseException:
+            plain.close()
+            raise
+        return plain
+
+    def _open_tunnel(self, plain: socket.socket, deadline: float) -> None:
+        target = f"{self._endpoint.bracketed}:{self._endpoint.port}"
+        _send(plain, f"CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n".encode(), b"", deadline)
+        status, _, _ = self._head(plain, deadline)
+        if status != 200:
+            raise ConnectionError(f"the proxy answered {status}")
 
     def _answer(self, connected: socket.socket, deadline: float, into: memoryview | None) -> Answer:
         status = 100
@@ -241,23 +267,6 @@ class Connection:
             self._rest += _receive(connected, deadline)
         line, self._rest = self._rest[:end], self._rest[end + 2 :]
         return line
-
-
-def _connect(endpoint: Endpoint, timeout_s: float, tls: ssl.SSLContext | None) -> socket.socket:
-    if endpoint.scheme == "http":
-        plain = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=timeout_s)
-        plain.connect()
-        return plain.sock
-    proxy = _proxy_for(endpoint)
-    near = proxy or endpoint
-    secure = http.client.HTTPSConnection(near.host, near.port, timeout=timeout_s, context=tls)
-    if proxy:
-        secure.set_tunnel(endpoint.host, endpoint.port)
-    try:
-        secure.connect()
-    except http.client.HTTPException as error:
-        raise ConnectionError(f"the proxy {proxy}: {error}") from error
-    return secure.sock
 
 
 def _proxy_for(endpoint: Endpoint) -> Endpoint | None:
