@@ -67,11 +67,10 @@ def require_one_whole_snapshot(cloud: RunningCloud, services: Account, disk: Pat
     assert len(puts(cloud, since=0)) <= len(BLOCKS) + UNDER_WAY
 
 
-@pytest.mark.parametrize("taken", [1, 17, 36])
-def test_killed_between_blocks(cloud: RunningCloud, tmp_path: Path, taken: int) -> None:
+def test_killed_between_blocks(cloud: RunningCloud, tmp_path: Path) -> None:
     cloud.add_fault(Fault(kind="slow", action="PutSnapshotBlock", delay_s=0.03))
 
-    killed(cloud, tmp_path / "disk", lambda: len(puts(cloud, since=0)) >= taken)
+    killed(cloud, tmp_path / "disk", lambda: len(puts(cloud, since=0)) >= 17)
 
     require_one_whole_snapshot(cloud, account(cloud), tmp_path / "disk")
 

@@ -55,7 +55,7 @@ def reading(path: Path, indexes: Mapping[int, object]) -> Iterator[DiskReader]:
 def account(cloud: RunningCloud, limits: RetryLimits | None = None) -> Account:
     """The services of the cloud, with patience for seconds only."""
     session = _session(cloud.credentials.access_key_id, cloud.credentials.secret)
-    budget = RetryBudget(limits or RetryLimits(attempt_timeout_s=2, patience_s=10, new_s=3))
+    budget = RetryBudget(limits or RetryLimits(attempt_timeout_s=1, patience_s=20, new_s=3))
     return open_services(_OnCloud(session, REGION, budget, endpoint=cloud.endpoint))
 
 

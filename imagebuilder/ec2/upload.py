@@ -212,5 +212,5 @@ def _visible_state(begun: Begun, account: Account) -> SnapshotState | None:
     """The state of a snapshot, which may be too new to be found."""
     visible_at = begun.asked_at + account.client.budget.limits.new_s
     while (state := account.snapshots.state(str(begun.snapshot_id))) is None and time.time() < visible_at:
-        time.sleep(1)
+        time.sleep(0.5)
     return state
