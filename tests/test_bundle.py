@@ -1,7 +1,10 @@
 """Bundles of small images: opened by ourselves, and by a shell script with none of our code."""
 
 import re
+import resource
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -245,6 +248,28 @@ def test_a_run_that_ends_early_leaves_what_was_there(tmp_path: Path, reason: Bas
         bundle_into(tmp_path / "bundle", Torn(disk, reason), request(), existing="replace")
 
     assert {file: file.read_bytes() for file in (tmp_path / "bundle").iterdir()} == before
+
+
+@contextmanager
+def full_at_5_mib() -> Iterator[None]:
+    """No file can grow beyond 5 MiB, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5 * MIB, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_said_and_nothing_left_on_it(tmp_path: Path) -> None:
+    with (
+        disk_of(tmp_path / "disk.raw", 8 * MIB, [(0, noise(7 * MIB))]) as disk,
+        full_at_5_mib(),
+        pytest.raises(HostError, match="cannot be written: File too large"),
+    ):
+        bundle_into(tmp_path / "bundle", disk, request())
+
+    assert names_in(tmp_path / "bundle") == []
 
 
 def test_what_a_killed_run_left_is_swept(tmp_path: Path) -> None:

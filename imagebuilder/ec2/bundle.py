@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
+from mmap import mmap
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -246,7 +247,7 @@ class _Splitter:
     def __init__(self, key: BundleKey, sink: PartSink) -> None:
         self._encryption = Encryption(key)
         self._sink = sink
-        self._part = memoryview(bytearray(PART_BYTES + AES_BLOCK))
+        self._part = memoryview(mmap(-1, PART_BYTES + AES_BLOCK))  # from the beginning of a page on, as files want it
         self._filled = 0
         self.digests: list[str] = []
         self.total_bytes = 0

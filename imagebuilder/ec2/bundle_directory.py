@@ -1,6 +1,8 @@
 """A directory as the place of a bundle: whole under its names, or not there."""
 
+import errno
 import fcntl
+import io
 import os
 import re
 import shutil
@@ -14,6 +16,7 @@ from imagebuilder.ec2.manifest import manifest_name
 from imagebuilder.errors import HostError, UsageError
 
 _NEW = ".new-bundle-"
+_PAGE = 4096  # what a write past the page cache begins and ends at
 
 Existing = Literal["refuse", "replace"]
 
@@ -94,8 +97,28 @@ def _lock(descriptor: int, directory: Path) -> None:
 
 
 def _write(path: Path, content: memoryview) -> None:
-    with _told_of(path.parent.parent), path.open("xb") as stream:
-        stream.write(content)
+    """Write past the page cache where the file system can, and `content` lies at the beginning of a page.
+
+    Nobody reads a part soon, and to find pages for it and copy it there costs up to a third of what a bundle does.
+    """
+    whole = len(content) // _PAGE * _PAGE
+    with _told_of(path.parent.parent), path.open("xb", buffering=0) as stream:
+        flags = fcntl.fcntl(stream, fcntl.F_GETFL)
+        try:
+            fcntl.fcntl(stream, fcntl.F_SETFL, flags | os.O_DIRECT)
+            _write_fully(stream, content[:whole])
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            whole = 0
+        fcntl.fcntl(stream, fcntl.F_SETFL, flags)
+        stream.seek(whole)
+        _write_fully(stream, content[whole:])
+
+
+def _write_fully(stream: io.FileIO, content: memoryview) -> None:
+    while content:
+        content = content[stream.write(content) :]
 
 
 def _flush(path: Path) -> None:
