@@ -19,7 +19,7 @@ fail() {
 
 # The manifest is one line without white space between its elements.
 text_of() { sed -n "s|.*<image>.*<$1[^>]*>\([^<]*\)</$1>.*|\1|p" "$manifest"; }
-from_hex() { sed 's/../\\x&/g' | xargs -0 printf '%b'; }
+from_hex() { tr a-f A-F | basenc --base16 --decode; }
 
 # The signature is over two elements, end to end.
 sed -n 's|.*\(<machine_configuration>.*</machine_configuration>\)\(<image>.*</image>\).*|\1\2|p' "$manifest" |
