@@ -39,7 +39,7 @@ cat "$scratch/ami.json"
 run "$IMGBUILD" ami list
 
 run "$IMGBUILD" ami fetch "$(json_field ami "$scratch/ami.json")" --output "$scratch/fetched.raw"
-run qemu-img compare -s -f raw -F "$format" "$scratch/fetched.raw" "$disk"
+run qemu-img compare -f raw -F "$format" "$scratch/fetched.raw" "$disk"
 rm "$scratch/fetched.raw"
 
 # A key pair for the classic bundle, as an account of AWS had one; and one in place of EC2's own.
@@ -51,4 +51,4 @@ run "$IMGBUILD" bundle worker --format instance-store --output "$scratch/bundle"
     --cert "$scratch/user.pem" --key "$scratch/user.key" --ec2cert "$scratch/ec2.pem"
 run "$IMGBUILD" unbundle "$scratch/bundle/worker.manifest.xml" --key "$scratch/user.key" \
     --output "$scratch/unbundled.raw"
-run qemu-img compare -s -f raw -F "$format" "$scratch/unbundled.raw" "$disk"
+run qemu-img compare -f raw -F "$format" "$scratch/unbundled.raw" "$disk"

@@ -29,7 +29,7 @@ def registered(cluster: Path) -> Outcome:
 
 def is_the_worker(cluster: Path, raw: Path) -> bool:
     disk = json.loads(imgbuild(cluster, "show", "worker", "--json").out)["path"]
-    done = subprocess.run(["qemu-img", "compare", "-s", "-f", "raw", "-F", "qcow2", raw, disk], check=False)
+    done = subprocess.run(["qemu-img", "compare", "-f", "raw", "-F", "qcow2", raw, disk], check=False)
     return done.returncode == 0
 
 
