@@ -10,7 +10,7 @@ HAS_KERNEL := $(wildcard /boot/vmlinuz-* /lib/modules/*/vmlinuz)
 HOST_PACKAGES := python3 python3-venv python3-guestfs libguestfs-tools qemu-system-x86 qemu-utils mmdebstrap \
 	fdisk e2fsprogs openssl uidmap util-linux iproute2 dnsmasq-base nmap tcpdump openssh-client \
 	$(if $(HAS_KERNEL),,linux-image-cloud-amd64)
-TEST_PACKAGES := chromium git openvpn shellcheck
+TEST_PACKAGES := chromium git openvpn pigz shellcheck
 MISSING = $(shell for name in $(1); do dpkg-query -W -f '$${Status}' $$name 2>/dev/null | \
 	grep -q 'ok installed' || echo $$name; done)
 
@@ -23,7 +23,7 @@ help:
 	@echo "make test   set this machine up and run all tests (about half an hour without KVM)"
 	@echo "make check  format, lint, types and the tests that need nothing but Python (seconds)"
 	@echo "make rehearse  boot the example cluster's images together and prove that it works (a quarter of an hour without KVM)"
-	@echo "make bench  times against virt-customize and boto3, each in one run"
+	@echo "make bench  times against virt-customize, boto3, gzip and pigz, each in one run"
 	@echo "make setup  only set this machine up;  make clean  remove what was built"
 
 setup: $(VENV)/.installed
@@ -71,6 +71,7 @@ test: setup-tests check
 bench: setup-tests
 	$(PYTHON) -m benchmarks.build
 	$(PYTHON) -m benchmarks.ebs_upload
+	$(PYTHON) -m benchmarks.bundle
 
 clean:
 	rm -rf .imgbuild build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
