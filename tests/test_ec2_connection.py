@@ -285,7 +285,10 @@ def test_the_host_of_an_endpoint_has_its_port_if_that_is_not_the_usual_one(url: 
     assert Endpoint.parse(url).netloc == netloc
 
 
-@pytest.mark.parametrize("url", ["ebs.eu-west-1.amazonaws.com", "ftp://x", "https://x/path", ""])
+@pytest.mark.parametrize(
+    "url",
+    ["ebs.eu-west-1.amazonaws.com", "ftp://x", "ftp://x:21", "https://x/path", "", "http://x:port", "http://[::1"],
+)
 def test_what_is_no_endpoint_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="is no endpoint"):
         Endpoint.parse(url)

@@ -345,6 +345,25 @@ def test_a_fault_that_stays_ends_the_upload_and_the_snapshot_can_be_undone(
     assert left is None
 
 
+def test_a_snapshot_that_vanishes_after_it_was_sealed_is_an_error(tmp_path: Path) -> None:
+    with running_cloud(
+        tmp_path / "cloud", tuning=AT_ONCE.model_copy(update={"snapshot_completes_after_s": 60})
+    ) as slow:
+        impatient = account(slow, RetryLimits(attempt_timeout_s=5, new_s=0.3))
+        deletion = threading.Thread(target=delete_when_sealed, args=(Clients(slow),))
+        deletion.start()
+        with pytest.raises(RemoteError, match=r"snap-\w+ is gone, \d+ s after all was sent"):
+            upload(impatient, tmp_path / "disk", BLOCKS)
+        deletion.join()
+
+
+def delete_when_sealed(aws: Clients) -> None:
+    while "CompleteSnapshot" not in {call["action"] for call in aws.cloud.requests()}:
+        time.sleep(0.02)
+    [snapshot_id] = snapshots(aws.cloud)
+    aws.ec2.delete_snapshot(SnapshotId=snapshot_id)
+
+
 def test_no_thread_goes_on_after_a_failure(cloud: RunningCloud, tmp_path: Path) -> None:
     services = account(cloud, RetryLimits(attempt_timeout_s=60))
     cloud.add_fault(Fault(kind="access-denied", action="PutSnapshotBlock", nth=1))

@@ -37,10 +37,14 @@ class Endpoint:
     @classmethod
     def parse(cls, url: str) -> "Endpoint":
         """The endpoint with the URL `url`. Raises UsageError if it is none of http or https, or has a path."""
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/"):
+        try:
+            parts = urlsplit(url)
+            usual = {"http": 80, "https": 443}[parts.scheme]
+            port = parts.port or usual
+        except (ValueError, KeyError):
+            port = 0
+        if not port or not parts.hostname or parts.path.strip("/"):
             raise UsageError("is no endpoint", where=url, fix="give a URL such as https://ebs.eu-west-1.amazonaws.com")
-        port = parts.port or (443 if parts.scheme == "https" else 80)
         return cls(scheme=parts.scheme, host=parts.hostname, port=port)
 
     @property

@@ -135,12 +135,12 @@ class EbsClient:
         digests: Mapping[int, bytes],
         made_at: float | None = None,
         asked_before: bool = False,
-    ) -> bool:
-        """Seal a snapshot into which blocks with these digests were put; whether the service has said yes.
+    ) -> None:
+        """Seal a snapshot into which blocks with these digests were put; its state tells when it is completed.
 
         If the answer to an attempt was lost, in this call or in one before (`asked_before`), the service may refuse
-        the next, as the snapshot is sealed: then only its state can tell. It is sealed with these digests or not at
-        all. Raises RemoteError.
+        the next, as the snapshot is sealed: that is no error, as it is sealed with these digests or not at all.
+        Raises RemoteError.
         """
         headers = {
             "host": self._service.host,
@@ -152,18 +152,16 @@ class EbsClient:
         request = Request(method="POST", path=f"/snapshots/completion/{snapshot_id}", headers=headers)
         lost = [asked_before]
 
-        def attempt() -> bool:
+        def attempt() -> None:
             try:
                 self._service.ask(request)
             except CallFailed as failure:
-                if failure.trouble is Trouble.REFUSED and any(lost):
-                    return False
-                lost.append(failure.trouble is Trouble.FLEETING)
-                raise
-            return True
+                if failure.trouble is not Trouble.REFUSED or not any(lost):
+                    lost.append(failure.trouble is Trouble.FLEETING)
+                    raise
 
         call = Call(service="ebs", action="CompleteSnapshot", what=snapshot_id)
-        return self.budget.run(call, attempt, made_at=made_at)
+        self.budget.run(call, attempt, made_at=made_at)
 
     def list_blocks(self, snapshot_id: str, *, made_at: float | None = None) -> Iterator[tuple[int, str]]:
         """Index and token of each block that the snapshot has, ascending."""

@@ -178,32 +178,17 @@ def _begin(journal: Journal, client: EbsClient, request: SnapshotRequest, asked:
 
 
 def _seal(begun: Begun, digests: Mapping[int, bytes], journal: Journal, account: Account) -> None:
-    snapshot_id = str(begun.snapshot_id)
+    snapshot_id, made = str(begun.snapshot_id), made_at(begun, account.client)
     note_sealing(journal, snapshot_id)
-    sure = account.client.complete_snapshot(
-        snapshot_id,
-        digests=digests,
-        made_at=made_at(begun, account.client),
-        asked_before=begun.is_sealing,
-    )
-    limits = account.client.budget.limits
-    _wait_completed(snapshot_id, account.snapshots, patience_s=_COMPLETION_S if sure else limits.new_s)
-
-
-def _wait_completed(snapshot_id: str, snapshots: Snapshots, *, patience_s: float) -> None:
+    account.client.complete_snapshot(snapshot_id, digests=digests, made_at=made, asked_before=begun.is_sealing)
     began, poll_s = time.monotonic(), 0.1
-    while True:
-        state = snapshots.state(snapshot_id)
-        if state and state.status == "completed":
-            return
-        what = f"{snapshot_id} is {state.status if state else 'not found'}"
-        if state and state.status == "error":
-            what, hopeless = f"{what}: {state.message}" if state.message else what, True
-        else:
-            hopeless = time.monotonic() - began > patience_s
-        if hopeless:
-            fix = "run the same command again, which begins a new snapshot"
-            raise RemoteError(f"{what}, {time.monotonic() - began:.0f} s after all was sent", where="ebs", fix=fix)
+    while (state := account.snapshots.state(snapshot_id)) is None or state.status != "completed":
+        waited_s = time.monotonic() - began
+        patience_s = _COMPLETION_S if state else account.client.budget.limits.new_s
+        if waited_s > patience_s or (state and state.status == "error"):
+            what = f"{snapshot_id} is {state.status if state else 'gone'}, {waited_s:.0f} s after all was sent"
+            told = f"{what}: {state.message}" if state and state.message else what
+            raise RemoteError(told, fix="run the same command again, which begins a new snapshot")
         time.sleep(poll_s)
         poll_s = min(_LONGEST_POLL_S, poll_s * 1.5)
 
