@@ -27,8 +27,6 @@ from tests.cloud.publishing import (
     snapshots,
 )
 
-pytestmark = pytest.mark.cloud
-
 FAULTS = [
     *[Fault(kind="throttle", action=action, count=3) for action in ("StartSnapshot", "RegisterImage", "CreateTags")],
     Fault(kind="throttle", action="PutSnapshotBlock", probability=0.3, seed=1),
