@@ -18,7 +18,7 @@ from tests.uploads import account, block, journal_beside, puts, upload_again, wr
 
 BLOCKS = {index: block(index) for index in range(40)}
 TUNING = Tuning(snapshot_visible_after_s=0.05, snapshot_completes_after_s=0.3)
-# The most that can be on their way when the process is killed: a crew begins with four threads, and doubles once.
+# The most that can be under way when the process is killed: there are two threads at first, and hardly time for more.
 UNDER_WAY = 8
 
 

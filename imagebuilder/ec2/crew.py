@@ -21,7 +21,7 @@ class Stopped(Exception):  # noqa: N818 - nothing is wrong in the thread that is
 class Concurrency:
     """How many threads are worth it: twice as many while that is faster, half as many if requests take too long."""
 
-    def __init__(self, *, first: int = 4, most: int = 64, slow_s: float = 15.0) -> None:
+    def __init__(self, *, first: int = 2, most: int = 64, slow_s: float = 15.0) -> None:
         """`slow_s` is what one request may take before the network counts as crowded."""
         self.wanted = first
         self._most = most
