@@ -7,7 +7,7 @@ from pathlib import Path
 from imagebuilder.cloud import RunningCloud
 from imagebuilder.cloud.credentials import Credentials
 from imagebuilder.secret import Secret
-from tests.uploads import account, block, upload_again
+from tests.cloud.uploads import account, block, upload_again
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import pytest
 from imagebuilder.cloud import Fault, RunningCloud, Tuning, running_cloud
 from imagebuilder.ec2.upload import Account
 from tests.cloud.clients import Clients
-from tests.uploads import account, block, journal_beside, puts, upload_again, write_disk
+from tests.cloud.uploads import account, block, journal_beside, puts, upload_again, write_disk
 
 BLOCKS = {index: block(index) for index in range(40)}
 TUNING = Tuning(snapshot_visible_after_s=0.05, snapshot_completes_after_s=0.3)

@@ -15,7 +15,7 @@ from imagebuilder.ec2.snapshot_journal import begun_snapshot, delete_begun
 from imagebuilder.ec2.upload import Account, SnapshotRequest, verified_parent
 from imagebuilder.errors import BuildError, LeftoversError, RemoteError, UsageError
 from tests.cloud.clients import AT_ONCE, Clients
-from tests.uploads import (
+from tests.cloud.uploads import (
     DISK_BYTES,
     ZEROS,
     Told,
