@@ -66,7 +66,8 @@ check: $(VENV)/.installed
 	$(PYTHON) -m pytest -q -n auto -m 'not appliance and not browser and not cloud and not whole'
 
 test: setup-tests check
-	$(PYTHON) -m pytest -m 'appliance or browser or cloud or whole'
+	$(PYTHON) -m pytest -q -n auto -m 'cloud'
+	$(PYTHON) -m pytest -m 'appliance or browser or whole'
 
 bench: setup-tests
 	$(PYTHON) -m benchmarks.build

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from http import HTTPStatus
 from pathlib import Path
 
 from imagebuilder.cloud.http_messages import Request, Response
@@ -59,7 +60,11 @@ class Rclone:
             undo.callback(connection.close)
             answer = self._ask(connection, request)
             headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in _OF_ONE_CONNECTION]
-            response = Response(status=answer.status, headers=headers)
+            status = answer.status
+            if answer.getheader("Content-Range"):  # rclone says 200 of a part, and gives it the checksum of the whole
+                status = HTTPStatus.PARTIAL_CONTENT
+                headers = [(name, value) for name, value in headers if not name.lower().startswith("x-amz-checksum-")]
+            response = Response(status=status, headers=headers)
             if answer.length is not None and answer.length <= _PIECE:
                 response.body = answer.read()
             else:

@@ -1,6 +1,7 @@
 """A small image to register in a cloud, and what must be true of the cloud afterwards.
 
-As a program, `python -m tests.cloud.publishing DIRECTORY`, it registers the image of a directory: to be killed.
+As a program, `python -m tests.cloud.publishing DIRECTORY [CERTIFICATE KEY EC2S]`, it registers the image of a
+directory: to be killed.
 """
 
 import json
@@ -13,9 +14,13 @@ from typing import Any
 
 from imagebuilder.cloud import Tuning
 from imagebuilder.ec2.account import Account, open_account
+from imagebuilder.ec2.bucket import BucketPlace
+from imagebuilder.ec2.bundle import BundleRequest
+from imagebuilder.ec2.ciphers import read_certificate, read_pair
 from imagebuilder.ec2.download import read_snapshot
 from imagebuilder.ec2.ebs import BLOCK_BYTES
 from imagebuilder.ec2.publish import Order, Watch, publish_on_ebs
+from imagebuilder.ec2.publish_bundle import BundleOrder, publish_as_bundle
 from imagebuilder.ec2.records import Record, Records
 from imagebuilder.ec2.retry import RetryBudget, RetryLimits
 from imagebuilder.ec2.services import open_services
@@ -121,11 +126,47 @@ def content(snapshot_id: str, path: Path) -> bytes:
     return path.read_bytes()
 
 
-def main(directory: Path) -> int:
-    """Register the image in `directory`, print its record; the exit code is that of `imgbuild`."""
+@dataclass(frozen=True, kw_only=True)
+class Certificates:
+    """What a classic bundle is made with; `ec2` is the cloud's own certificate."""
+
+    user: Path
+    user_key: Path
+    ec2: Path
+
+
+BUCKET = "sge-squirrel"
+
+
+def publish_classic(wanted: Order, records: Path, certificates: Certificates, limits: RetryLimits = LIMITS) -> Record:
+    request = BundleRequest(
+        name=wanted.image.name,
+        user="123456789012",
+        owner=read_pair(certificate=certificates.user, key=certificates.user_key),
+        ec2=read_certificate(certificates.ec2),
+    )
+    place = BucketPlace(bucket=BUCKET, prefix="w1", region="us-east-1", account=request.user)
+    bundling = BundleOrder(request=request, place=place, identity="both")
+    watch = Told([]).watch
+    record = publish_as_bundle(wanted, bundling, account(limits), Records(directory=records), watch)
+    assert record is not None
+    return record
+
+
+def main(directory: Path, *classic: Path) -> int:
+    """Register the image in `directory`, print its record; the exit code is that of `imgbuild`.
+
+    With three more files, of Certificates, as a classic bundle.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    wanted, records = order(image_in(directory, key=f"{0:064}")), directory / "records"
     try:
-        record = publish(order(image_in(directory, key=f"{0:064}")), directory / "records", RetryLimits())
+        if classic:
+            user, user_key, ec2 = classic
+            certificates = Certificates(user=user, user_key=user_key, ec2=ec2)
+            record = publish_classic(wanted, records, certificates, RetryLimits())
+        else:
+            record = publish(wanted, records, RetryLimits())
     except ImgbuildError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -136,4 +177,4 @@ def main(directory: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(*map(Path, sys.argv[1:])))

@@ -267,3 +267,12 @@ def test_an_object_is_not_overwritten_if_one_does_not_want_that(aws: Clients, bu
 def test_what_the_cloud_does_not_do_with_buckets_is_refused(aws: Clients, bucket: str) -> None:
     with refused("NotImplemented", "PutBucketPolicy"):
         aws.s3.put_bucket_policy(Bucket=bucket, Policy="{}")
+
+
+def test_a_part_of_an_object_has_no_checksum_of_the_whole(aws: Clients, bucket: str) -> None:
+    aws.s3.put_object(Bucket=bucket, Key="ranged", Body=b"0123456789", ChecksumAlgorithm="CRC32")
+
+    part = aws.s3.get_object(Bucket=bucket, Key="ranged", Range="bytes=2-4", ChecksumMode="ENABLED")
+
+    assert part["Body"].read() == b"234"
+    assert "ChecksumCRC32" not in part
