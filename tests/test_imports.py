@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "imagebuilder"
 # A module imports from its own package and from the layers above its own line, never from one beside or below it.
 LAYERS = (
     {"__version__", "errors"},
-    {"programs", "secret"},
+    {"programs", "secret", "whole_files"},
     {"recipe"},
     {"plan"},
     {"edits"},

@@ -23,6 +23,7 @@ from imagebuilder.cloud.files import replace_file
 from imagebuilder.cloud.tuning import Tuning
 from imagebuilder.errors import HostError
 from imagebuilder.programs import start_daemon
+from imagebuilder.whole_files import is_locked
 
 _START_LIMIT_S = 30.0
 _STOP_LIMIT_S = 10.0
@@ -116,7 +117,7 @@ def running_cloud(state: Path, *, tuning: Tuning | None = None, port: int | None
 
 def find_cloud(state: Path) -> RunningCloud | None:
     """The cloud of this state, if it runs."""
-    if not _is_locked(state) or not (state / "endpoint").is_file():
+    if not is_locked(state / "lock") or not (state / "endpoint").is_file():
         return None
     endpoint = (state / "endpoint").read_text(encoding="utf-8")
     cloud = RunningCloud(endpoint=endpoint, credentials=keep_credentials(state))
@@ -147,13 +148,13 @@ def start_cloud(state: Path, arguments: Sequence[str]) -> RunningCloud:
 
 def stop_cloud(state: Path) -> bool:
     """End the cloud of this state and wait until it has ended; False if it did not run."""
-    if not _is_locked(state):
+    if not is_locked(state / "lock"):
         return False
     pid = int((state / "lock").read_text(encoding="utf-8"))
     os.kill(pid, signal.SIGTERM)
     until = time.monotonic() + _STOP_LIMIT_S
     while time.monotonic() < until:
-        if not _is_locked(state):
+        if not is_locked(state / "lock"):
             return True
         time.sleep(0.02)
     with suppress(ProcessLookupError):
@@ -193,17 +194,3 @@ def _lock(descriptor: int, state: Path) -> None:
             time.sleep(0.02)
         else:
             return
-
-
-def _is_locked(state: Path) -> bool:
-    try:
-        descriptor = os.open(state / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False

@@ -6,13 +6,14 @@ SHA-256 in 32, ascending.
 
 import hashlib
 import json
-import os
 import struct
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+
+from imagebuilder.whole_files import write_whole
 
 CHECKSUM_TAG = "imgbuild:checksum"
 """The tag of a snapshot that has `BlockDigests.checksum`."""
@@ -76,12 +77,7 @@ class BlockDigests:
 
     def write(self, path: Path) -> None:
         """Put its file in place, whole or not at all."""
-        new = path.with_name(f".new-{path.name}")
-        with new.open("wb") as stream:
-            stream.write(self.to_bytes())
-            stream.flush()
-            os.fsync(stream.fileno())
-        new.replace(path)
+        write_whole(path, self.to_bytes())
 
     @classmethod
     def read(cls, path: Path) -> "BlockDigests":

@@ -14,6 +14,7 @@ from typing import Literal
 
 from imagebuilder.ec2.manifest import manifest_name
 from imagebuilder.errors import HostError, UsageError
+from imagebuilder.whole_files import flush
 
 _NEW = ".new-bundle-"
 _PAGE = 4096  # what a write past the page cache begins and ends at
@@ -39,7 +40,7 @@ class BundleDirectory:
         moved: list[Path] = []
         with _told_of(self._directory):
             for file in self._scratch.iterdir():
-                _flush(file)
+                flush(file)
             for old in files_of_bundle(self._directory, self._name):  # the manifest sorts first
                 old.unlink()
             try:
@@ -52,7 +53,7 @@ class BundleDirectory:
                 for file in moved:
                     file.unlink(missing_ok=True)
                 raise
-            _flush(self._directory)
+            flush(self._directory)
 
 
 @contextmanager
@@ -119,14 +120,6 @@ def _write(path: Path, content: memoryview) -> None:
 def _write_fully(stream: io.FileIO, content: memoryview) -> None:
     while content:
         content = content[stream.write(content) :]
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from imagebuilder.errors import HostError
+from imagebuilder.whole_files import flush
 
 Value = str | int | float | bool | None
 
@@ -64,7 +65,7 @@ class Journal:
             try:
                 made.note("subject", format=_FORMAT, **subject)
                 new.replace(path)
-                _flush_directory(path.parent)
+                flush(path.parent)
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -184,14 +185,6 @@ def _parse(path: Path, content: bytes) -> tuple[list[Event], dict[int, bytes]]:
 def _damaged(path: Path, line: int) -> HostError:
     fix = "look in the account for what the run before left, and remove this file"
     return HostError("is damaged, so what it tells of is not known", where=f"{path}:{line}", fix=fix)
-
-
-def _flush_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

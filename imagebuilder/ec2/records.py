@@ -13,6 +13,7 @@ from pathlib import Path
 from imagebuilder.ec2.block_digests import BlockDigests
 from imagebuilder.ec2.ebs import BLOCK_BYTES
 from imagebuilder.image.store import Store
+from imagebuilder.whole_files import write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +78,7 @@ class Records:
         """Keep a record; in place of an earlier one of the name."""
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.path(record)
-        new = path.with_name(f".new-{path.name}")
-        new.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
-        new.replace(path)
+        write_whole(path, (json.dumps(asdict(record), indent=2) + "\n").encode())
         return path
 
     def forget(self, ami_id: str) -> None:

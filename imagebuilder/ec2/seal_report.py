@@ -5,7 +5,6 @@ image carries have a path and a fingerprint.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +15,7 @@ from imagebuilder.ec2.seal import Audience, NamedSecret, boot_mode, findings_of,
 from imagebuilder.errors import BuildError
 from imagebuilder.image.store import Image
 from imagebuilder.pki.signing import SigningKey, VerifyingKey
+from imagebuilder.whole_files import write_whole
 
 REPORT, SIGNATURE = "seal.json", "seal.json.sig"
 _FORMAT = 1
@@ -87,8 +87,8 @@ def write_report(directory: Path, report: Mapping[str, object], key: SigningKey)
     The signature comes last: a report without one that fits counts as none.
     """
     content = (json.dumps(report, indent=2, ensure_ascii=True) + "\n").encode()
-    _replace(directory / REPORT, content)
-    _replace(directory / SIGNATURE, key.sign(content))
+    write_whole(directory / REPORT, content)
+    write_whole(directory / SIGNATURE, key.sign(content))
     return directory / REPORT
 
 
@@ -112,12 +112,3 @@ def read_report(directory: Path, key: VerifyingKey) -> SealReport:
         passed=value["passed"],
         content=value,
     )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    new = path.with_name(f".{path.name}.new")
-    with new.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    new.replace(path)

@@ -25,6 +25,7 @@ from imagebuilder.errors import BuildError, HostError
 from imagebuilder.image.appliance import DiskFormat
 from imagebuilder.plan.listing import Listing
 from imagebuilder.plan.target import Target
+from imagebuilder.whole_files import flush
 
 _NEW = ".new-"
 _LOCK = ".lock"
@@ -261,30 +262,22 @@ def swap_link(link: Path, target: str) -> None:
     new.unlink(missing_ok=True)
     new.symlink_to(target)
     new.replace(link)
-    _flush(link.parent)
+    flush(link.parent)
 
 
 def _rename_whole(new: Path, place: Path) -> None:
     for file in new.iterdir():
-        _flush(file)
-    _flush(new)
+        flush(file)
+    flush(new)
     if place.exists():  # not whole, or used since: then somebody may want it
         place.rename(_free_name(place))
     new.rename(place)
-    _flush(place.parent)
+    flush(place.parent)
 
 
 def _free_name(place: Path) -> Path:
     numbers = range(1, len(list(place.parent.iterdir())) + 2)
     return next(name for n in numbers if not (name := place.with_name(f"{place.name}{_USED}{n}")).exists())
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _whole(kind: type[Stored], directory: Path) -> Stored | None:

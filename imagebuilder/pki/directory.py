@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from imagebuilder.errors import HostError
 from imagebuilder.pki.index import Index
 from imagebuilder.secret import Secret
+from imagebuilder.whole_files import flush, write_whole
 
 DEFAULT_DIRECTORY = Path("secrets/pki")  # below the site directory
 
@@ -73,7 +74,7 @@ class PkiDirectory:
         partial.write({".gitignore": b"*\n", **files})
         with _told_of(self.path):
             partial.path.rename(self.path)
-            _sync(self.path.parent)
+            flush(self.path.parent)
 
     def write(self, files: Mapping[str, bytes | Secret]) -> None:
         """Replace each of `files` as a whole, in their order: the one that makes the others count comes last."""
@@ -81,7 +82,8 @@ class PkiDirectory:
             return
         for name, content in files.items():
             with _told_of(self.path / name):
-                _replace(self.path / name, content.reveal() if isinstance(content, Secret) else content)
+                text = content.reveal() if isinstance(content, Secret) else content
+                write_whole(self.path / name, text, mode=0o600)
 
     def read(self, name: str, *, if_missing: str) -> bytes:
         """The bytes of a file; `if_missing` is the fix to name if there is none."""
@@ -120,27 +122,6 @@ def read_private(path: Path, *, if_missing: str) -> Secret:
         if mode & _OTHERS:
             raise HostError(f"others may read this secret (mode {mode:04o})", where=path, fix=f"chmod 600 {path}")
         return Secret(stream.read())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)  # left by a run that was killed
-    # The mode is given at creation: a chmod afterwards would leave a moment in which others could open it.
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    new.replace(path)
-    _sync(path.parent)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

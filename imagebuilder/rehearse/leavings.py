@@ -17,6 +17,7 @@ from tempfile import mkdtemp
 
 from imagebuilder.image.store import Store
 from imagebuilder.rehearse.networks import Holder
+from imagebuilder.whole_files import is_locked
 
 HOLDER = "holder.json"
 _LOCK = ".lock"
@@ -56,7 +57,7 @@ def kept_rehearsals(store: Store) -> Iterator[KeptRehearsal]:
     """The rehearsals that run on by themselves: their holder lives, and nobody works with them."""
     for directory in sorted(_parent(store).glob("*/")):
         holder = _holder(directory)
-        if holder is not None and not _is_locked(directory):
+        if holder is not None and not is_locked(directory / _LOCK):
             yield KeptRehearsal(directory=directory, holder=holder)
 
 
@@ -69,7 +70,7 @@ def end_kept(kept: KeptRehearsal) -> None:
 def sweep(store: Store) -> None:
     """Remove what rehearsals left that were killed."""
     for directory in _parent(store).glob("*/"):
-        if _holder(directory) is None and not _is_locked(directory):
+        if _holder(directory) is None and not is_locked(directory / _LOCK):
             shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -84,17 +85,3 @@ def _holder(directory: Path) -> Holder | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return holder if holder.is_alive() else None
-
-
-def _is_locked(directory: Path) -> bool:
-    try:
-        descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
