@@ -2,6 +2,7 @@
 
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -72,6 +73,10 @@ def bundle(  # noqa: PLR0913 - one parameter an option
     kms_key: Annotated[
         str | None, typer.Option("--kms-key", metavar="ARN", help="With this key; implies --encrypt.")
     ] = None,
+    deprecate_after: Annotated[
+        int | None,
+        typer.Option("--deprecate-after", metavar="DAYS", min=1, help="Have EC2 call the AMI outdated after that."),
+    ] = None,
     output: Output = None,
     user: User = None,
     cert: Cert = None,
@@ -138,6 +143,7 @@ def bundle(  # noqa: PLR0913 - one parameter an option
         encryption=Encryption(kms_key=kms_key) if encrypt or kms_key else None,
         is_full=full,
         is_dry_run=dry_run,
+        deprecate_at=None if deprecate_after is None else datetime.now(UTC) + timedelta(days=deprecate_after),
     )
     bundling = None if request is None else make_order(request, account.region, classic)
     record = _publish(order, bundling, account, settings)

@@ -16,6 +16,7 @@ from imagebuilder.ec2.call_failed import CallFailed
 from imagebuilder.ec2.retry import Call, RetryBudget
 from imagebuilder.ec2.signing import Credentials
 from imagebuilder.errors import RemoteError, UsageError
+from imagebuilder.recipe.model import nearest
 from imagebuilder.secret import Secret
 
 if TYPE_CHECKING:
@@ -145,7 +146,23 @@ def open_account(region: str | None, budget: RetryBudget) -> Account:
         raise UsageError("no region of AWS is chosen", fix="use --region, or set AWS_REGION")
     if os.environ.get("AWS_EC2_METADATA_DISABLED", "true").lower() != "false":
         session._session.get_component("credential_provider").remove("iam-role")  # noqa: SLF001 - no public way
-    return Account(session, session.region_name, budget)
+    account = Account(session, session.region_name, budget)
+    _require_known(session, account)
+    return account
+
+
+def _require_known(session: "Session", account: Account) -> None:
+    """Raise UsageError for a region that AWS does not have: that its endpoints have no address takes long to find out.
+
+    Another cloud's regions have the names that it likes.
+    """
+    if ".amazonaws.com" not in account.ec2.meta.endpoint_url:
+        return
+    partitions = session.get_available_partitions()
+    regions = [region for partition in partitions for region in session.get_available_regions("ec2", partition)]
+    if account.region not in regions:
+        fix = "use --region, or set AWS_REGION; for a region that is new, bring boto3 up to date"
+        raise UsageError(f"AWS has no region '{account.region}'.{nearest(account.region, regions)}", fix=fix)
 
 
 def failure_code(error: RemoteError) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -143,6 +144,12 @@ def deregister(account: Account, ami_id: str) -> None:
     except RemoteError as error:
         if failure_code(error) not in _GONE:
             raise
+
+
+def deprecate(account: Account, ami_id: str, at: datetime) -> None:
+    """From `at` on, show an AMI to nobody but its owner."""
+    ask = partial(account.ec2.enable_image_deprecation, ImageId=ami_id, DeprecateAt=at)
+    account.call("EnableImageDeprecation", ami_id, ask, made_at=account.budget.now())
 
 
 def tag(account: Account, ids: Sequence[str], tags: Mapping[str, str]) -> None:

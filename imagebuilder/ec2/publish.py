@@ -12,7 +12,16 @@ from imagebuilder.ec2.ami import CHECKSUM, KEY, Ami, ami_tags
 from imagebuilder.ec2.block_sender import Coverage, Progress
 from imagebuilder.ec2.call_failed import CallFailed, Trouble
 from imagebuilder.ec2.ebs import BLOCK_BYTES
-from imagebuilder.ec2.images import BootMode, Encryption, Registration, find_amis, register, tag, wait_for_ami
+from imagebuilder.ec2.images import (
+    BootMode,
+    Encryption,
+    Registration,
+    deprecate,
+    find_amis,
+    register,
+    tag,
+    wait_for_ami,
+)
 from imagebuilder.ec2.journal import Journal, Value
 from imagebuilder.ec2.preflight import NO_SNAPSHOT, Estimate, estimate, require_permissions, require_quota
 from imagebuilder.ec2.records import Record, Records
@@ -35,7 +44,8 @@ AVAILABLE_S = 1800.0  # an AMI on a completed snapshot is available in seconds
 class Order:
     """The AMI that is wanted. `carries` names the secrets in the image.
 
-    `is_full` sends all blocks in any case; `is_dry_run` asks all that is asked before the first byte, and stops.
+    `is_full` sends all blocks in any case; `is_dry_run` asks all that is asked before the first byte, and stops. From
+    `deprecate_at` on EC2 shows the AMI to nobody but its owner, who can go on using it.
     """
 
     image: Image
@@ -47,6 +57,7 @@ class Order:
     encryption: Encryption | None = None
     is_full: bool = False
     is_dry_run: bool = False
+    deprecate_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +108,8 @@ def publish_on_ebs(order: Order, account: Account, records: Records, watch: Watc
                 undo.may_make(partial(_find_by_snapshot, snapshot_id=uploaded.id))
                 ami_id = register(account, _registration(order, uploaded.id, volume_gib))
                 undo.made(ami_id)
+                if order.deprecate_at is not None:
+                    deprecate(account, ami_id, order.deprecate_at)
                 ami = wait_for_ami(account, ami_id, timeout_s=AVAILABLE_S)
                 sent = Sent(blocks=uploaded.blocks_sent, size_bytes=uploaded.bytes_sent)
                 record = keep_record(order, ami, sent, records, began)

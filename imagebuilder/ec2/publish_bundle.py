@@ -12,7 +12,7 @@ from imagebuilder.ec2.bucket import Bucket, BucketPlace
 from imagebuilder.ec2.bundle import PART_BYTES, BundleRequest, check_request, count_digits, write_bundle
 from imagebuilder.ec2.bundle_bucket import journaled_key, objects_of_bundle, open_bundle_bucket, remove_begun
 from imagebuilder.ec2.bundle_directory import Existing
-from imagebuilder.ec2.images import Registration, find_amis, register, wait_for_ami
+from imagebuilder.ec2.images import Registration, deprecate, find_amis, register, wait_for_ami
 from imagebuilder.ec2.journal import Journal, Value
 from imagebuilder.ec2.manifest import manifest_name
 from imagebuilder.ec2.preflight import require_permissions
@@ -79,6 +79,8 @@ def publish_as_bundle(
                 undo.may_make(partial(_find_by_location, location=registration.image_location))
                 ami_id = register(account, registration)
                 undo.made(ami_id)
+                if order.deprecate_at is not None:
+                    deprecate(account, ami_id, order.deprecate_at)
                 ami = wait_for_ami(account, ami_id, timeout_s=AVAILABLE_S)
                 record = keep_record(order, ami, Sent(blocks=sink.parts_sent, size_bytes=size), records, began)
                 undo.keep()

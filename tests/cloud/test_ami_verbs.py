@@ -214,3 +214,14 @@ def test_no_region_is_said(run: Run, cloud: RunningCloud, monkeypatch: pytest.Mo
 
     assert code == 2
     assert "no region of AWS is chosen" in err
+
+
+def test_a_region_that_is_misspelt_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setenv("AWS_REGION", "eu-west1")
+    monkeypatch.setenv("IMGBUILD_DIRECTORY", str(Path(__file__).parents[2]))
+
+    code, _, err = run("ami", "list")
+
+    assert code == 2
+    assert "AWS has no region 'eu-west1'. Did you mean 'eu-west-1'?" in err

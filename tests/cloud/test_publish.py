@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -230,6 +232,16 @@ def test_what_is_not_allowed_is_known_before_the_first_byte(cloud: RunningCloud,
         publish(order(image), tmp_path / "records")
 
     assert "StartSnapshot" not in {call["action"] for call in cloud.requests()}
+
+
+@pytest.mark.usefixtures("cloud")
+def test_it_is_deprecated_when_that_is_wanted(tmp_path: Path) -> None:
+    at = datetime(2028, 11, 25, tzinfo=UTC)
+
+    publish(replace(order(make_image(tmp_path / "image")), deprecate_at=at), tmp_path / "records")
+
+    [row] = images()
+    assert row["DeprecationTime"] == "2028-11-25T00:00:00.000Z"
 
 
 @pytest.mark.usefixtures("cloud")
