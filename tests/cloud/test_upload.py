@@ -437,6 +437,18 @@ def test_what_was_uploaded_is_not_sent_again(
     assert aws.read(uploaded.id) == BLOCKS
 
 
+def test_zeros_that_no_longer_look_allocated_are_not_taken_for_a_change(
+    aws: Clients, cloud: RunningCloud, services: Account, tmp_path: Path
+) -> None:
+    interrupted(cloud, tmp_path / "disk")
+    allocated = {index: content for index, content in BLOCKS.items() if index != 3}
+
+    uploaded = upload_again(services, tmp_path / "disk", allocated)
+
+    assert (uploaded.blocks_sent, uploaded.blocks_put) == (1, 4)
+    assert aws.read(uploaded.id) == BLOCKS
+
+
 def test_a_disk_that_has_changed_meanwhile_is_refused(cloud: RunningCloud, services: Account, tmp_path: Path) -> None:
     interrupted(cloud, tmp_path / "disk")
     write_disk(tmp_path / "disk", {index: block(99) for index in BLOCKS})
