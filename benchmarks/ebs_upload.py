@@ -27,7 +27,7 @@ from imagebuilder.ec2.ebs import BLOCK_BYTES, EbsClient
 from imagebuilder.ec2.journal import Journal
 from imagebuilder.ec2.retry import RetryBudget
 from imagebuilder.ec2.signing import Credentials
-from imagebuilder.ec2.upload import Account, Reports, SnapshotRequest, UploadedSnapshot, upload_snapshot
+from imagebuilder.ec2.upload import Reports, Services, SnapshotRequest, UploadedSnapshot, upload_snapshot
 from imagebuilder.image.appliance import DiskFormat
 from imagebuilder.image.disk_reader import DiskReader, open_disk
 from imagebuilder.image.store import Store
@@ -106,12 +106,12 @@ def _by_imgbuild(disk: DiskReader, endpoint: str, scratch: Path) -> Callable[[],
     return lambda: _upload(disk, account, scratch / "journal").blocks_sent
 
 
-def _account(endpoint: str, credentials: Credentials) -> Account:
+def _account(endpoint: str, credentials: Credentials) -> Services:
     client = EbsClient(endpoint, region=_REGION, credentials=lambda: credentials, budget=RetryBudget())
-    return Account(client=client, snapshots=_Completed())
+    return Services(client=client, snapshots=_Completed())
 
 
-def _upload(disk: DiskReader, account: Account, journal: Path, parent: BlockDigests | None = None) -> UploadedSnapshot:
+def _upload(disk: DiskReader, account: Services, journal: Path, parent: BlockDigests | None = None) -> UploadedSnapshot:
     request = SnapshotRequest(volume_gib=-(-disk.size_bytes // (1 << 30)), parent=parent)
     reports = Reports(say=print, on_progress=lambda _: None)
     with Journal.open(journal, {}, on_other=lambda _: None) as noted:

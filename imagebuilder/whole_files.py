@@ -3,26 +3,32 @@
 import fcntl
 import os
 from pathlib import Path
+from typing import Literal
 
 
-def write_whole(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+def write_whole(
+    path: Path, content: bytes, *, mode: int = 0o644, survives: Literal["kill", "power cut"] = "power cut"
+) -> None:
     """Put a file in the place of another, or of none, in one step. `mode` is the file's from its first byte on.
 
+    What is to survive only a kill of this program need not wait for the disk.
     Two at once must not write the same file. Raises OSError, and then leaves what was there.
     """
-    new = path.with_name(f".new-{path.name}")
+    new = path.with_name(f".{path.name}.new")  # no pattern such as *.json finds it
     new.unlink(missing_ok=True)  # left by a run that was killed
     # The mode is given at creation: a chmod afterwards would leave a moment in which others could open it.
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if survives == "power cut":
+                stream.flush()
+                os.fsync(stream.fileno())
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
-    flush(path.parent)
+    if survives == "power cut":
+        flush(path.parent)
 
 
 def flush(path: Path) -> None:

@@ -1,14 +1,20 @@
 """Guests for tests that answer commands from a script, without a machine behind them, and what they run on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
 
+from imagebuilder.host.accelerator import Accelerator
 from imagebuilder.programs import RunningProgram
 from imagebuilder.rehearse.guest import Guest
 from imagebuilder.rehearse.networks import Holder, Networks
 from imagebuilder.rehearse.outcome import CheckOutcome
 from imagebuilder.rehearse.qmp import GuestError, Ran
-from imagebuilder.rehearse.topology import GuestPlan
+from imagebuilder.rehearse.record import Record
+from imagebuilder.rehearse.running import RunningCluster
+from imagebuilder.rehearse.topology import GuestPlan, Topology
+from tests.machines import shipped_site
 
 
 class ScriptedGuest(Guest):
@@ -52,3 +58,27 @@ class Unwatched:
 def networks_of(program: RunningProgram) -> Networks:
     """Networks that are none, held by nobody: commands run on those of the test. `program` is what `keep` tells."""
     return Networks(enter=(), holder=Holder(pid=0, started=""), _program=program, _end=ExitStack())
+
+
+def cluster_of(
+    guests: Sequence[ScriptedGuest],
+    topology: Topology,
+    proves: Mapping[str, str],
+    program: RunningProgram,
+    directory: Path,
+) -> RunningCluster:
+    """A cluster that consists of these guests and proves all of this; to be called in an event loop."""
+    watcher = Unwatched()
+    return RunningCluster(
+        site=shipped_site(),
+        topology=topology,
+        images={},
+        networks=networks_of(program),
+        directory=directory,
+        log=directory / "log",
+        accelerator=Accelerator(name="tcg", reason=""),
+        record=Record(proves, (), watcher),
+        watcher=watcher,
+        now=datetime(2026, 3, 1, 12, tzinfo=UTC),
+        guests=list(guests),
+    )

@@ -1,21 +1,17 @@
 import asyncio
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
-from imagebuilder.host.accelerator import Accelerator
 from imagebuilder.plan.check import Instance
 from imagebuilder.programs import RunningProgram, start_program
 from imagebuilder.rehearse import faults
 from imagebuilder.rehearse.outcome import CheckOutcome
 from imagebuilder.rehearse.qmp import Ran
-from imagebuilder.rehearse.record import Record
-from imagebuilder.rehearse.running import RunningCluster
 from imagebuilder.rehearse.topology import make_topology
-from tests.guests import ScriptedGuest, Unwatched, networks_of
+from tests.guests import ScriptedGuest, cluster_of
 from tests.machines import machine_of, shipped_site
 
 TOPOLOGY = make_topology(shipped_site(), [machine_of(shipped_site(), "oneserver")], 2)
@@ -70,21 +66,8 @@ def tunnel(said: str, program: RunningProgram, directory: Path, *, address: Ran 
     )
 
     async def course() -> list[CheckOutcome]:
-        watcher = Unwatched()
-        cluster = RunningCluster(
-            site=shipped_site(),
-            topology=TOPOLOGY,
-            images={},
-            networks=networks_of(program),
-            directory=directory,
-            log=directory / "log",
-            accelerator=Accelerator(name="tcg", reason=""),
-            record=Record(faults.PROVES, (), watcher),
-            watcher=watcher,
-            now=datetime(2026, 3, 1, 12, tzinfo=UTC),
-            guests=[server, worker],
-            instances={TOPOLOGY.workers[0].label: WORKER},
-        )
+        cluster = cluster_of([server, worker], TOPOLOGY, faults.PROVES, program, directory)
+        cluster.instances[TOPOLOGY.workers[0].label] = WORKER
         await faults.prove_tunnel(cluster, worker)
         return cluster.record.outcomes
 

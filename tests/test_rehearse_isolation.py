@@ -5,16 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.host.accelerator import Accelerator
 from imagebuilder.pki import Authority, ensure_credentials, make_foreigner, open_authority
 from imagebuilder.programs import RunningProgram, start_program
 from imagebuilder.rehearse import isolation
 from imagebuilder.rehearse.outcome import CheckOutcome
 from imagebuilder.rehearse.qmp import Ran
-from imagebuilder.rehearse.record import Record, Trial
-from imagebuilder.rehearse.running import RunningCluster
+from imagebuilder.rehearse.record import Trial
 from imagebuilder.rehearse.topology import make_topology
-from tests.guests import ScriptedGuest, Unwatched, networks_of
+from tests.guests import ScriptedGuest, cluster_of
 from tests.machines import machine_of, shipped_site
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -72,31 +70,13 @@ def worker_that(*ends: Ran) -> ScriptedGuest:
     return ScriptedGuest("workernode0", TOPOLOGY.workers[0], timeout=ends)
 
 
-def cluster_of(server: ScriptedGuest, program: RunningProgram, directory: Path) -> RunningCluster:
-    """A cluster whose server is this; to be called in an event loop."""
-    watcher = Unwatched()
-    return RunningCluster(
-        site=shipped_site(),
-        topology=TOPOLOGY,
-        images={},
-        networks=networks_of(program),
-        directory=directory,
-        log=directory / "log",
-        accelerator=Accelerator(name="tcg", reason=""),
-        record=Record(isolation.PROVES, (), watcher),
-        watcher=watcher,
-        now=NOW,
-        guests=[server],
-    )
-
-
 def refusals(
     server: ScriptedGuest, worker: ScriptedGuest, authority: Authority | None, program: RunningProgram, directory: Path
 ) -> list[CheckOutcome]:
     """What comes of the checks with impostors."""
 
     async def course() -> list[CheckOutcome]:
-        cluster = cluster_of(server, program, directory)
+        cluster = cluster_of([server], TOPOLOGY, isolation.PROVES, program, directory)
         await isolation._prove_refusals(cluster, worker, authority)
         return cluster.record.outcomes
 
@@ -186,7 +166,8 @@ def test_an_impostor_has_everything_of_a_worker_but_its_certificate(program: Run
     impostor = make_foreigner("squirrel", NOW)
 
     async def configuration() -> str:
-        return isolation.impostor_configuration(cluster_of(server_that(), program, tmp_path), impostor)
+        cluster = cluster_of([server_that()], TOPOLOGY, isolation.PROVES, program, tmp_path)
+        return isolation.impostor_configuration(cluster, impostor)
 
     text = asyncio.run(configuration())
 

@@ -20,7 +20,7 @@ def test_a_file_takes_the_place_of_another(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_has_left_is_no_hindrance(tmp_path: Path) -> None:
-    (tmp_path / ".new-file").write_text("half")
+    (tmp_path / ".file.new").write_text("half")
 
     write_whole(tmp_path / "file", b"whole")
 

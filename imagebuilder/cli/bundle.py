@@ -26,7 +26,7 @@ from imagebuilder.cli.classic_bundle import (
     part,
     write_to_directory,
 )
-from imagebuilder.cli.images import select_images
+from imagebuilder.cli.images import select_image
 from imagebuilder.cli.progress import show_steps
 from imagebuilder.cli.seals import Seal, seal_image
 from imagebuilder.cli.settings import Settings
@@ -118,7 +118,7 @@ def bundle(  # noqa: PLR0913 - one parameter an option
     if not is_classic and classic.given():
         raise UsageError(f"{classic.given()[0]} is of a classic bundle", fix="add --format instance-store")
     cluster = load_site(settings.site_directory).cluster.recipe
-    image = _one_image(Store(root=settings.store), word)
+    image = select_image(Store(root=settings.store), word)
     request = make_request(image, name, classic) if is_classic else None  # a missing option is said at once
     account = open_account(region, RetryBudget()) if register else None
     seal = _seal(image, settings)
@@ -167,13 +167,6 @@ def describe_record(record: Record) -> dict[str, object]:
         "blocks_sent": record.blocks_sent,
         "seconds": record.seconds,
     }
-
-
-def _one_image(store: Store, word: str) -> Image:
-    images = select_images(store, [word])
-    if len(images) > 1:
-        raise UsageError(f"'{word}' has several images", fix=f"name one of {', '.join(one.name for one in images)}")
-    return images[0]
 
 
 def _seal(image: Image, settings: Settings) -> Seal:
@@ -225,7 +218,7 @@ def _publish(order: Order, bundling: BundleOrder | None, account: Account, setti
 
 def _print_bundle(made: Bundle | None, seal: Seal, options: Options, settings: Settings, *, json_output: bool) -> None:
     for finding in seal.findings:
-        say(settings, finding)
+        say(settings, str(finding))
     if made is None:
         say(settings, "nothing was made")
         return

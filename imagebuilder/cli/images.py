@@ -52,6 +52,15 @@ def select_images(store: Store, words: Sequence[str]) -> tuple[Image, ...]:
     return tuple(image for image in images if not words or {image.name, image.role} & set(words))
 
 
+def select_image(store: Store, word: str) -> Image:
+    """The one finished image that `word` names by role or by name. Raises UsageError for none, and for several."""
+    images = select_images(store, [word])
+    if len(images) > 1:
+        names = ", ".join(image.name for image in images)
+        raise UsageError(f"'{word}' has several images", fix=f"name one of {names}")
+    return images[0]
+
+
 def list_images(ctx: typer.Context, json_output: _JsonOutput = False) -> None:
     """List the finished images in the store."""
     settings: Settings = ctx.obj
@@ -75,11 +84,7 @@ def show(
     """Show one finished image: where it is, its key and base, and what was made from it."""
     settings: Settings = ctx.obj
     store = Store(root=settings.store)
-    images = select_images(store, [name])
-    if len(images) > 1:
-        names = ", ".join(image.name for image in images)
-        raise UsageError(f"'{name}' has several images", fix=f"name one of {names}")
-    description = describe(images[0], store)
+    description = describe(select_image(store, name), store)
     if json_output:
         typer.echo(json.dumps(description, indent=2))
         return

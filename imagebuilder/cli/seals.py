@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import get_args
 
 from imagebuilder.cli.settings import Settings
+from imagebuilder.ec2.ami import BootMode
 from imagebuilder.ec2.inspect_image import inspect_image
-from imagebuilder.ec2.seal import BootMode
+from imagebuilder.ec2.seal import Finding
 from imagebuilder.ec2.seal_report import REPORT, SealReport, make_report, read_report, write_report
 from imagebuilder.errors import BuildError, HostError
 from imagebuilder.image.bases import Bench
@@ -43,10 +44,10 @@ class Seal:
         return self.report.content["secrets"]  # type: ignore[return-value]
 
     @property
-    def findings(self) -> list[str]:
-        """What speaks against the image, a finding each."""
+    def findings(self) -> list[Finding]:
+        """What speaks against the image."""
         return [
-            f"{finding['where']}: {finding['what']} [{rule['name']}]\n  fix: {finding['fix']}"
+            Finding(rule=rule["name"], **finding)
             for rule in self.report.content["rules"]  # type: ignore[attr-defined]
             for finding in rule["findings"]
         ]

@@ -6,9 +6,9 @@ import string
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuilder.cloud.files import replace_file
 from imagebuilder.errors import HostError
 from imagebuilder.secret import Secret
+from imagebuilder.whole_files import write_whole
 
 _LETTERS = string.ascii_uppercase + "234567"
 
@@ -29,7 +29,7 @@ def keep_credentials(directory: Path) -> Credentials:
         # Letters and digits only: it goes through a shell, and through a list with commas.
         secret = "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(40))
         document = {"access_key_id": key, "secret_access_key": secret}
-        replace_file(path, json.dumps(document).encode(), mode=0o600)
+        write_whole(path, json.dumps(document).encode(), mode=0o600, survives="kill")
     if path.stat().st_mode & 0o077:
         raise HostError("others may read this secret", where=path, fix=f"chmod 600 {path}")
     document = json.loads(path.read_text(encoding="utf-8"))

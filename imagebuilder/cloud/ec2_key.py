@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.x509.oid import NameOID
 
-from imagebuilder.cloud.files import replace_file
+from imagebuilder.whole_files import write_whole
 
 _KEY_FILE = "ec2-key.pem"
 CERTIFICATE_FILE = "ec2-cert.pem"
@@ -27,7 +27,7 @@ class Ec2Key:
         """The file with the certificate to encrypt bundles for."""
         path = self._directory / CERTIFICATE_FILE
         if not path.exists():
-            replace_file(path, _certificate_of(self._key))
+            write_whole(path, _certificate_of(self._key), survives="kill")
         return path
 
     def decrypt(self, cryptogram: bytes) -> bytes:
@@ -40,7 +40,7 @@ class Ec2Key:
         if not path.exists():
             new = rsa.generate_private_key(public_exponent=65537, key_size=2048)
             formats = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-            replace_file(path, new.private_bytes(*formats), mode=0o600)
+            write_whole(path, new.private_bytes(*formats), mode=0o600, survives="kill")
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
         if not isinstance(key, rsa.RSAPrivateKey):
             raise TypeError(f"{path}: is no RSA key")

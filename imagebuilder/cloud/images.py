@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from imagebuilder.cloud.files import replace_file
+from imagebuilder.whole_files import write_whole
 
 
 class Mapping(BaseModel):
@@ -103,7 +103,7 @@ class Images:
     def put(self, image: Image) -> None:
         """Take in a new one, or replace what is known of one."""
         with self.lock:
-            replace_file(self._directory / f"{image.id}.json", image.model_dump_json(indent=1).encode())
+            write_whole(self._directory / f"{image.id}.json", image.model_dump_json(indent=1).encode(), survives="kill")
             self._all[image.id] = image
 
     def delete(self, image_id: str) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from imagebuilder.cloud.block_store import BlockStore
-from imagebuilder.cloud.files import replace_file
 from imagebuilder.cloud.images import Images
 from imagebuilder.cloud.refusals import Refusal
 from imagebuilder.cloud.snapshots import Snapshots
 from imagebuilder.cloud.tuning import Tuning
+from imagebuilder.whole_files import write_whole
 
 ACCOUNT = "123456789012"
 
@@ -46,7 +46,7 @@ class Region:
 
     def change_settings(self, settings: RegionSettings) -> None:
         """Replace the settings."""
-        replace_file(self._settings_file, settings.model_dump_json().encode())
+        write_whole(self._settings_file, settings.model_dump_json().encode(), survives="kill")
         self.settings = settings
 
     @property

@@ -15,15 +15,13 @@ from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
-from imagebuilder.cloud.cloud import open_cloud
 from imagebuilder.cloud.control import PREFIX, SECRET_HEADER
 from imagebuilder.cloud.credentials import Credentials, keep_credentials
 from imagebuilder.cloud.faults import Fault
-from imagebuilder.cloud.files import replace_file
 from imagebuilder.cloud.tuning import Tuning
 from imagebuilder.errors import HostError
 from imagebuilder.programs import start_daemon
-from imagebuilder.whole_files import is_locked
+from imagebuilder.whole_files import is_locked, write_whole
 
 _START_LIMIT_S = 30.0
 _STOP_LIMIT_S = 10.0
@@ -108,10 +106,12 @@ def running_cloud(state: Path, *, tuning: Tuning | None = None, port: int | None
     Without a port it takes the one that it had the last time, if that is free. Raises HostError if the cloud of this
     state runs already, or something that it needs is not installed.
     """
+    from imagebuilder.cloud.cloud import open_cloud  # noqa: PLC0415 - the server, which no other command needs
+
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     liked_port = _last_port(state)
     with _locked(state), open_cloud(state, tuning=tuning or Tuning(), port=port, liked_port=liked_port) as cloud:
-        replace_file(state / "endpoint", cloud.endpoint.encode())
+        write_whole(state / "endpoint", cloud.endpoint.encode(), survives="kill")
         yield RunningCloud(endpoint=cloud.endpoint, credentials=cloud.credentials)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from imagebuilder.cloud.files import replace_file
 from imagebuilder.cloud.refusals import Refusal
+from imagebuilder.whole_files import write_whole
 
 ENFORCED = "BucketOwnerEnforced"
 
@@ -62,7 +62,9 @@ class Objects:
     def put(self, bucket: Bucket) -> None:
         """Take in a new bucket, or replace what is known of one."""
         with self.lock:
-            replace_file(self._directory / f"{bucket.name}.json", bucket.model_dump_json(indent=1).encode())
+            write_whole(
+                self._directory / f"{bucket.name}.json", bucket.model_dump_json(indent=1).encode(), survives="kill"
+            )
             self._buckets[bucket.name] = bucket
 
     def delete(self, name: str) -> None:

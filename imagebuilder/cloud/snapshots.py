@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from imagebuilder.cloud.block_map import BlockMap
 from imagebuilder.cloud.block_store import BlockStore
-from imagebuilder.cloud.files import replace_file
+from imagebuilder.whole_files import write_whole
 
 BLOCK_SIZE = 524_288
 GIB = 1 << 30
@@ -101,7 +101,7 @@ class Snapshots:
         """Replace what is known of a snapshot."""
         with self.lock:
             path = self._directory / snapshot.id / "snapshot.json"
-            replace_file(path, snapshot.model_dump_json(indent=1).encode())
+            write_whole(path, snapshot.model_dump_json(indent=1).encode(), survives="kill")
             self._all[snapshot.id] = snapshot
 
     def delete(self, snapshot_id: str) -> None:

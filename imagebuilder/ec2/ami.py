@@ -19,7 +19,6 @@ IMAGE = "imgbuild:image"
 KEY = "imgbuild:key"
 RECIPE = "imgbuild:recipe"
 BASE = "imgbuild:base"
-CHECKSUM = "imgbuild:checksum"
 CARRIES = "imgbuild:carries"
 RUN = "imgbuild:run"
 _OWN = (CLUSTER, IMAGE, KEY)
@@ -30,7 +29,7 @@ _CLUSTER_CHARACTERS = 50
 NOTHING = "nothing"
 """What the tag `imgbuild:carries` says of an image without secrets; else it names them."""
 
-SnapshotState = Literal["pending", "completed", "error", "recoverable", "recovering"]
+BootMode = Literal["legacy-bios", "uefi", "uefi-preferred"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +37,7 @@ class Snapshot:
     """An EBS snapshot; `volume_bytes` is the size of a volume made from it, `message` why it failed."""
 
     id: str
-    state: SnapshotState
+    state: Literal["pending", "completed", "error", "recoverable", "recovering"]
     volume_bytes: int
     is_encrypted: bool
     started_at: datetime

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from imagebuilder.ec2.account import Account, failure_code
-from imagebuilder.ec2.ami import ROOT_DEVICE, RUN, Ami
+from imagebuilder.ec2.ami import ROOT_DEVICE, RUN, Ami, BootMode
 from imagebuilder.ec2.rows import filter_rows, tag_mapping, tag_rows
 from imagebuilder.errors import RemoteError
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
         LaunchPermissionTypeDef,
         RegisterImageRequestTypeDef,
     )
-
-BootMode = Literal["legacy-bios", "uefi", "uefi-preferred"]
 
 _MOST_FILTER_VALUES = 200  # of one filter of a Describe call
 # An instance that is gone for good still shows for about an hour.
@@ -96,9 +94,8 @@ def register(account: Account, registration: Registration) -> str:
     except RemoteError as error:
         if failure_code(error) != "InvalidAMIName.Duplicate":
             raise
-    for ami in find_amis(account, filters={"name": [registration.name]}):
-        if is_from(ami, registration):
-            return ami.id
+    for ami_id in find_made(account, registration):
+        return ami_id
     fix = "choose another with --name, or remove that AMI"
     raise RemoteError(f"another AMI has the name '{registration.name}'", where=account.region, fix=fix)
 
@@ -130,8 +127,13 @@ def registration_request(registration: Registration) -> "RegisterImageRequestTyp
     }
 
 
-def is_from(ami: Ami, registration: Registration) -> bool:
-    """Whether the AMI is made from the registration's snapshot or manifest."""
+def find_made(account: Account, registration: Registration) -> list[str]:
+    """The id of the AMI that was registered so, from this snapshot or manifest, if there is one."""
+    amis = find_amis(account, filters={"name": [registration.name]})
+    return [ami.id for ami in amis if _is_from(ami, registration)]
+
+
+def _is_from(ami: Ami, registration: Registration) -> bool:
     if registration.snapshot_id is not None:
         return registration.snapshot_id in ami.snapshot_ids
     return ami.location == registration.image_location

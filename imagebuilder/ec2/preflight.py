@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from imagebuilder.ec2.account import Account
 from imagebuilder.ec2.call_failed import CallFailed, Trouble
+from imagebuilder.ec2.ebs import BLOCK_BYTES
 from imagebuilder.ec2.images import Registration, registration_request
 from imagebuilder.ec2.rows import tag_rows
 from imagebuilder.ec2.snapshots import find_snapshots
@@ -14,8 +15,6 @@ from imagebuilder.errors import RemoteError
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import RegisterImageRequestTypeDef
-
-BLOCK_BYTES = 524_288  # of the EBS direct APIs, the only size
 
 # https://aws.amazon.com/ebs/pricing, us-east-1; other regions are up to half as much again.
 _USD_PER_PUT = 0.006 / 1000
@@ -60,8 +59,8 @@ def estimate(blocks: int, bytes_per_s: float | None) -> Estimate:
 
 def require_permissions(
     account: Account, registration: Registration, others: Mapping[str, Callable[[], object]]
-) -> tuple[str, ...]:
-    """What these credentials may do, of all that a registration needs, its undoing included.
+) -> None:
+    """Ask whether these credentials may do all that a registration needs, its undoing included.
 
     EC2 is asked by DryRun. `others` are the smallest real calls of other services by name, each for something that
     does not exist. Raises RemoteError that names all that is denied, or says that the credentials are no good.
@@ -75,7 +74,7 @@ def require_permissions(
         "ec2:DeregisterImage": partial(ec2.deregister_image, ImageId=_NO_AMI, DryRun=True),
         "ec2:DeleteSnapshot": partial(ec2.delete_snapshot, SnapshotId=NO_SNAPSHOT, DryRun=True),
     }
-    denied: dict[str, RemoteError] = {}
+    denied: list[str] = []
     for name, ask in {**dry_runs, **others}.items():
         service, _, action = name.partition(":")
         try:
@@ -83,7 +82,7 @@ def require_permissions(
         except RemoteError as error:
             match error.__cause__:
                 case CallFailed(trouble=Trouble.DENIED):
-                    denied[name] = error
+                    denied.append(name)
                 case CallFailed(trouble=Trouble.REFUSED | Trouble.NOT_FOUND):
                     pass  # allowed: it fails for another reason, as it is meant to
                 case _:
@@ -91,7 +90,6 @@ def require_permissions(
     if denied:
         fix = "allow them to these credentials in their IAM policy; docs/ami.md has one"
         raise RemoteError(f"not allowed: {', '.join(denied)}", where=account.region, fix=fix)
-    return tuple(sorted({**dry_runs, **others}))
 
 
 def require_quota(account: Account) -> None:

@@ -8,16 +8,17 @@ from datetime import UTC, datetime
 from functools import partial
 
 from imagebuilder.ec2.account import Account
-from imagebuilder.ec2.ami import CHECKSUM, KEY, Ami, ami_tags
+from imagebuilder.ec2.ami import KEY, Ami, BootMode, ami_tags
+from imagebuilder.ec2.block_digests import CHECKSUM_TAG
 from imagebuilder.ec2.block_sender import Coverage, Progress
 from imagebuilder.ec2.call_failed import CallFailed, Trouble
 from imagebuilder.ec2.ebs import BLOCK_BYTES
 from imagebuilder.ec2.images import (
-    BootMode,
     Encryption,
     Registration,
     deprecate,
     find_amis,
+    find_made,
     register,
     tag,
     wait_for_ami,
@@ -28,10 +29,9 @@ from imagebuilder.ec2.records import Record, Records
 from imagebuilder.ec2.services import open_services, probes
 from imagebuilder.ec2.snapshot_journal import begun_snapshot, delete_begun
 from imagebuilder.ec2.snapshots import is_encrypted_by_default
-from imagebuilder.ec2.undo import undoing, undone_on_failure, with_leftovers
-from imagebuilder.ec2.upload import Account as Services
-from imagebuilder.ec2.upload import Reports, SnapshotRequest, upload_snapshot, verified_parent
-from imagebuilder.errors import HostError, LeftoversError, RemoteError
+from imagebuilder.ec2.undo import undoing, undone_by, undone_on_failure
+from imagebuilder.ec2.upload import Reports, Services, SnapshotRequest, upload_snapshot, verified_parent
+from imagebuilder.errors import HostError, RemoteError
 from imagebuilder.image.disk_reader import DiskReader, open_disk
 from imagebuilder.image.store import Image
 from imagebuilder.recipe.cluster import ClusterRecipe
@@ -91,29 +91,27 @@ def publish_on_ebs(order: Order, account: Account, records: Records, watch: Watc
     with open_disk(order.image.disk, order.image.format) as disk:
         volume_gib = -(-disk.size_bytes // _GIB)
         watch.on_step("ask what is allowed")
-        require_permissions(account, _registration(order, NO_SNAPSHOT, volume_gib), probes(services))
+        require_permissions(
+            account, registration_of(order, snapshot_id=NO_SNAPSHOT, volume_gib=volume_gib), probes(services)
+        )
         require_quota(account)
         request = _with_parent(_request(order, volume_gib, account, watch), order, services, records, watch)
         watch.on_estimate(_estimate(disk, request, records))
         if order.is_dry_run:
             return None
-        with _open_journal(order, request, account, records) as journal, _undone_on_failure(journal, account):
+        with (
+            _open_journal(order, request, account, records) as journal,
+            undone_by(partial(_delete_begun, journal, undoing(account)), journal),
+        ):
             watch.on_step("upload the image")
             reports = Reports(say=watch.say, on_progress=watch.on_progress)
             uploaded = upload_snapshot(disk, request, services, journal=journal, reports=reports)
             records.write_digests(uploaded.digests)
             watch.on_step("register the AMI")
-            tag(account, [uploaded.id], {CHECKSUM: uploaded.checksum})
-            with undone_on_failure(account) as undo:
-                undo.may_make(partial(_find_by_snapshot, snapshot_id=uploaded.id))
-                ami_id = register(account, _registration(order, uploaded.id, volume_gib))
-                undo.made(ami_id)
-                if order.deprecate_at is not None:
-                    deprecate(account, ami_id, order.deprecate_at)
-                ami = wait_for_ami(account, ami_id, timeout_s=AVAILABLE_S)
-                sent = Sent(blocks=uploaded.blocks_sent, size_bytes=uploaded.bytes_sent)
-                record = keep_record(order, ami, sent, records, began)
-                undo.keep()
+            tag(account, [uploaded.id], {CHECKSUM_TAG: uploaded.checksum})
+            registration = registration_of(order, snapshot_id=uploaded.id, volume_gib=volume_gib)
+            sent = Sent(blocks=uploaded.blocks_sent, size_bytes=uploaded.bytes_sent)
+            record = make_ami(order, registration, account, lambda ami: keep_record(order, ami, sent, records, began))
             journal.remove()
             return record
 
@@ -131,6 +129,19 @@ def find_registered(order: Order, account: Account, records: Records) -> Ami | N
             fix = "choose another name with --name, or remove that AMI"
             raise RemoteError(f"another AMI, {ami.id}, has the name '{order.name}'", where=account.region, fix=fix)
     return None
+
+
+def make_ami(order: Order, registration: Registration, account: Account, keep: Callable[[Ami], Record]) -> Record:
+    """Register the AMI, wait until it is available, and `keep` it; if any of that fails, it is removed again."""
+    with undone_on_failure(account) as undo:
+        undo.may_make(partial(find_made, registration=registration))
+        ami_id = register(account, registration)
+        undo.made(ami_id)
+        if order.deprecate_at is not None:
+            deprecate(account, ami_id, order.deprecate_at)
+        record = keep(wait_for_ami(account, ami_id, timeout_s=AVAILABLE_S))
+        undo.keep()
+    return record
 
 
 def _request(order: Order, volume_gib: int, account: Account, watch: Watch) -> SnapshotRequest:
@@ -186,7 +197,10 @@ def _estimate(disk: DiskReader, request: SnapshotRequest, records: Records) -> E
     return estimate(blocks, earlier[0] if earlier else None)
 
 
-def _registration(order: Order, snapshot_id: str, volume_gib: int) -> Registration:
+def registration_of(
+    order: Order, *, snapshot_id: str | None = None, volume_gib: int = 0, image_location: str | None = None
+) -> Registration:
+    """What the order's AMI is registered with, from a snapshot or from a bundle."""
     return Registration(
         name=order.name,
         description=f"{order.image.role} of the cluster {order.cluster.name}, made by imgbuild",
@@ -195,12 +209,8 @@ def _registration(order: Order, snapshot_id: str, volume_gib: int) -> Registrati
         tags=ami_tags(order.image, order.cluster, order.carries),
         snapshot_id=snapshot_id,
         volume_gib=volume_gib,
+        image_location=image_location,
     )
-
-
-def _find_by_snapshot(account: Account, *, snapshot_id: str) -> list[str]:
-    amis = find_amis(account, filters={"block-device-mapping.snapshot-id": [snapshot_id]})
-    return [ami.id for ami in amis if snapshot_id in ami.snapshot_ids]
 
 
 @contextmanager
@@ -220,20 +230,6 @@ def _open_journal(order: Order, request: SnapshotRequest, account: Account, reco
     path = records.journal(order.name)
     with Journal.open(path, subject, on_other=lambda other: _delete_begun(other, account)) as journal:
         yield journal
-
-
-@contextmanager
-def _undone_on_failure(journal: Journal, account: Account) -> Iterator[None]:
-    """If the block fails or is interrupted, delete the snapshot that the journal tells of, and the journal."""
-    try:
-        yield
-    except BaseException as error:
-        try:
-            _delete_begun(journal, undoing(account))
-        except LeftoversError as left:
-            raise with_leftovers(error, left.leftovers) from error
-        journal.remove()
-        raise
 
 
 def _forget_other(order: Order, ami: Ami, account: Account, records: Records) -> None:

@@ -1,25 +1,31 @@
 """Registers an image as a classic bundle: parts and manifest in S3, one AMI on them, or nothing."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
 from imagebuilder.ec2.account import Account
-from imagebuilder.ec2.ami import Ami, ami_tags
+from imagebuilder.ec2.ami import Ami
 from imagebuilder.ec2.bucket import Bucket, BucketPlace
 from imagebuilder.ec2.bundle import PART_BYTES, BundleRequest, check_request, count_digits, write_bundle
 from imagebuilder.ec2.bundle_bucket import journaled_key, objects_of_bundle, open_bundle_bucket, remove_begun
 from imagebuilder.ec2.bundle_directory import Existing
-from imagebuilder.ec2.images import Registration, deprecate, find_amis, register, wait_for_ami
+from imagebuilder.ec2.images import wait_for_ami
 from imagebuilder.ec2.journal import Journal, Value
 from imagebuilder.ec2.manifest import manifest_name
 from imagebuilder.ec2.preflight import require_permissions
-from imagebuilder.ec2.publish import AVAILABLE_S, Order, Sent, Watch, find_registered, keep_record
+from imagebuilder.ec2.publish import (
+    AVAILABLE_S,
+    Order,
+    Sent,
+    Watch,
+    find_registered,
+    keep_record,
+    make_ami,
+    registration_of,
+)
 from imagebuilder.ec2.records import Record, Records
-from imagebuilder.ec2.undo import undone_on_failure, with_leftovers
-from imagebuilder.errors import LeftoversError
+from imagebuilder.ec2.undo import undone_by
 from imagebuilder.image.disk_reader import open_disk
 
 
@@ -56,7 +62,9 @@ def publish_as_bundle(
             return keep_record(order, wait_for_ami(account, there.id, timeout_s=AVAILABLE_S), Sent(), records, began)
         watch.on_step("ask what is allowed")
         bucket.check()
-        registration = _registration(order, bundling.place.location(manifest_name(bundling.request.name)))
+        registration = registration_of(
+            order, image_location=bundling.place.location(manifest_name(bundling.request.name))
+        )
         require_permissions(account, registration, {})
         if order.is_dry_run:
             return None
@@ -75,15 +83,11 @@ def publish_as_bundle(
                 bundle = write_bundle(disk, request, sink, on_progress=watch.on_bytes)
             size = min(sink.parts_sent * PART_BYTES, bundle.manifest.bundled_bytes)
             watch.on_step("register the AMI")
-            with _removed_on_failure(bucket, journal), undone_on_failure(account) as undo:
-                undo.may_make(partial(_find_by_location, location=registration.image_location))
-                ami_id = register(account, registration)
-                undo.made(ami_id)
-                if order.deprecate_at is not None:
-                    deprecate(account, ami_id, order.deprecate_at)
-                ami = wait_for_ami(account, ami_id, timeout_s=AVAILABLE_S)
-                record = keep_record(order, ami, Sent(blocks=sink.parts_sent, size_bytes=size), records, began)
-                undo.keep()
+            sent = Sent(blocks=sink.parts_sent, size_bytes=size)
+            with undone_by(partial(remove_begun, bucket, journal), journal):
+                record = make_ami(
+                    order, registration, account, lambda ami: keep_record(order, ami, sent, records, began)
+                )
             journal.remove()
             return record
 
@@ -96,21 +100,6 @@ def remove_bundle(ami: Ami, account: Account) -> None:
     bucket = Bucket(account.s3, place, account.budget)
     for found in objects_of_bundle(bucket, manifest.removesuffix(manifest_name(""))):
         bucket.delete(found)
-
-
-def _registration(order: Order, location: str) -> Registration:
-    return Registration(
-        name=order.name,
-        description=f"{order.image.role} of the cluster {order.cluster.name}, made by imgbuild",
-        architecture="x86_64",
-        boot_mode="legacy-bios",
-        tags=ami_tags(order.image, order.cluster, order.carries),
-        image_location=location,
-    )
-
-
-def _find_by_location(account: Account, *, location: str | None) -> list[str]:
-    return [ami.id for ami in find_amis(account, filters={}) if ami.location == location]
 
 
 def _subject(order: Order, bundling: BundleOrder) -> dict[str, Value]:
@@ -134,17 +123,3 @@ def _remove_other(journal: Journal, account: Account) -> None:
     said = {name: str(value) for name, value in journal.subject.items()}
     place = BucketPlace(bucket=said["bucket"], prefix=said["prefix"], region=said["region"], account=said["account"])
     remove_begun(Bucket(account.in_region(place.region).s3, place, account.budget), journal)
-
-
-@contextmanager
-def _removed_on_failure(bucket: Bucket, journal: Journal) -> Iterator[None]:
-    """If the block fails or is interrupted, remove the parts and the manifest, and the journal that tells of them."""
-    try:
-        yield
-    except BaseException as error:
-        try:
-            remove_begun(bucket, journal)
-        except LeftoversError as left:
-            raise with_leftovers(error, left.leftovers) from error
-        journal.remove()
-        raise

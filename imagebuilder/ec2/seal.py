@@ -6,10 +6,10 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from imagebuilder.ec2 import rules_boot, rules_secrets, rules_traces
+from imagebuilder.ec2.ami import BootMode
 from imagebuilder.ec2.evidence import Evidence
 from imagebuilder.ec2.rule import Rule
 
-BootMode = Literal["legacy-bios", "uefi", "uefi-preferred"]
 Audience = Literal["private", "shared", "public"]
 """Who may start the AMI: its account alone, some others, or everybody."""
 

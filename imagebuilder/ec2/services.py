@@ -10,7 +10,7 @@ from imagebuilder.ec2.block_digests import SnapshotState
 from imagebuilder.ec2.ebs import EbsClient
 from imagebuilder.ec2.preflight import NO_SNAPSHOT
 from imagebuilder.ec2.snapshots import delete_snapshot, find_snapshot
-from imagebuilder.ec2.upload import Account as Services
+from imagebuilder.ec2.upload import Services
 
 _GIB = 1 << 30
 

@@ -36,20 +36,6 @@ def find_snapshot(account: Account, snapshot_id: str, *, made_at: float | None =
     return _snapshot(rows[0]) if rows else None
 
 
-def wait_for_snapshot(account: Account, snapshot_id: str, *, timeout_s: float) -> Snapshot:
-    """The snapshot once it is completed. Raises RemoteError if it fails, or is not completed in time."""
-    began = account.budget.now()
-
-    def look() -> Snapshot | None:
-        snapshot = find_snapshot(account, snapshot_id, made_at=began)
-        if snapshot is None or snapshot.state in {"error", "recoverable"}:
-            state = snapshot.state if snapshot else "gone"
-            raise RemoteError(f"did not complete: {state}", where=snapshot_id, fix="run the same command again")
-        return snapshot if snapshot.state == "completed" else None
-
-    return account.wait(look, what=snapshot_id, wanted="completed", timeout_s=timeout_s)
-
-
 def delete_snapshot(account: Account, snapshot_id: str, *, made_at: float | None = None) -> None:
     """Delete a snapshot, pending or not; that it is gone already is no error. `made_at`: see RetryBudget.run.
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from imagebuilder.ec2.account import Account
 from imagebuilder.ec2.images import deregister
+from imagebuilder.ec2.journal import Journal
 from imagebuilder.ec2.retry import RetryBudget, RetryLimits
 from imagebuilder.ec2.snapshots import delete_snapshot
 from imagebuilder.errors import ImgbuildError, Leftover, LeftoversError, RemoteError
@@ -59,10 +60,27 @@ def undone_on_failure(account: Account) -> Iterator[Undo]:
         leftovers = undo.remove()
         if not leftovers:
             raise
-        raise with_leftovers(error, leftovers) from error
+        raise _with_leftovers(error, leftovers) from error
 
 
-def with_leftovers(error: BaseException, leftovers: Sequence[Leftover]) -> LeftoversError:
+@contextmanager
+def undone_by(undo: Callable[[], object], journal: Journal) -> Iterator[None]:
+    """If the block fails or is interrupted, undo what the journal tells of, and remove it.
+
+    `undo` raises LeftoversError if something is left; the journal stays then.
+    """
+    try:
+        yield
+    except BaseException as error:
+        try:
+            undo()
+        except LeftoversError as left:
+            raise _with_leftovers(error, left.leftovers) from error
+        journal.remove()
+        raise
+
+
+def _with_leftovers(error: BaseException, leftovers: Sequence[Leftover]) -> LeftoversError:
     """`error`, and what is left behind of the run that it ended."""
     match error:
         case LeftoversError():

@@ -74,7 +74,7 @@ class UploadedSnapshot:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Account:
+class Services:
     """Both services that an upload needs."""
 
     client: EbsClient
@@ -94,7 +94,7 @@ class Reports:
 def upload_snapshot(
     disk: DiskReader,
     request: SnapshotRequest,
-    account: Account,
+    account: Services,
     *,
     journal: Journal,
     reports: Reports,
@@ -129,7 +129,7 @@ def upload_snapshot(
     )
 
 
-def verified_parent(record: BlockDigests, account: Account, *, say: Callable[[str], None]) -> BlockDigests | None:
+def verified_parent(record: BlockDigests, account: Services, *, say: Callable[[str], None]) -> BlockDigests | None:
     """The record, if its snapshot is in the account and is what the record says; else says why not."""
     state = account.snapshots.state(record.snapshot_id)
     doubt = record.doubt(state, (index for index, _ in account.client.list_blocks(record.snapshot_id)))
@@ -140,7 +140,7 @@ def verified_parent(record: BlockDigests, account: Account, *, say: Callable[[st
 
 
 def _still_there(
-    journal: Journal, account: Account, say: Callable[[str], None]
+    journal: Journal, account: Services, say: Callable[[str], None]
 ) -> tuple[Begun | None, SnapshotState | None]:
     """The snapshot that an earlier run has begun, if it can still be gone on with."""
     begun = begun_snapshot(journal)
@@ -177,7 +177,7 @@ def _begin(journal: Journal, client: EbsClient, request: SnapshotRequest, asked:
     return replace(asked, snapshot_id=snapshot_id)
 
 
-def _seal(begun: Begun, digests: Mapping[int, bytes], journal: Journal, account: Account) -> None:
+def _seal(begun: Begun, digests: Mapping[int, bytes], journal: Journal, account: Services) -> None:
     snapshot_id, made = str(begun.snapshot_id), made_at(begun, account.client)
     note_sealing(journal, snapshot_id)
     account.client.complete_snapshot(snapshot_id, digests=digests, made_at=made, asked_before=begun.is_sealing)
@@ -193,7 +193,7 @@ def _seal(begun: Begun, digests: Mapping[int, bytes], journal: Journal, account:
         poll_s = min(_LONGEST_POLL_S, poll_s * 1.5)
 
 
-def _visible_state(begun: Begun, account: Account) -> SnapshotState | None:
+def _visible_state(begun: Begun, account: Services) -> SnapshotState | None:
     """The state of a snapshot, which may be too new to be found."""
     visible_at = begun.asked_at + account.client.budget.limits.new_s
     while (state := account.snapshots.state(str(begun.snapshot_id))) is None and time.time() < visible_at:

@@ -8,11 +8,15 @@ import json
 import random
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imagebuilder.cloud import Tuning
+import pytest
+
+from imagebuilder.cloud import RunningCloud, Tuning, running_cloud
 from imagebuilder.ec2.account import Account, open_account
 from imagebuilder.ec2.bucket import BucketPlace
 from imagebuilder.ec2.bundle import BundleRequest
@@ -42,6 +46,18 @@ TUNING = Tuning(
     changes_at_once=10_000,
 )
 LIMITS = RetryLimits(attempt_timeout_s=1, attempts=5, patience_s=6, new_s=3)
+
+
+@contextmanager
+def cloud_in_environment(state: Path, patch: pytest.MonkeyPatch, tuning: Tuning = TUNING) -> Iterator[RunningCloud]:
+    """A cloud that runs, and that the environment describes until `patch` is undone.
+
+    A test that changes the environment, too, must do it by the same `patch`: two would undo each other's changes.
+    """
+    with running_cloud(state, tuning=tuning) as running:
+        for name, value in running.environment.items():
+            patch.setenv(name, value)
+        yield running
 
 
 def make_image(directory: Path, *, seed: int = 0, changed: int = 0) -> Image:

@@ -7,18 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.cloud import Fault, RunningCloud, running_cloud
+from imagebuilder.cloud import Fault, RunningCloud
 from imagebuilder.ec2.ami import CARRIES, CLUSTER, IMAGE, KEY, NOTHING
 from tests.cloud.clients import AT_ONCE, Clients
-from tests.cloud.publishing import images, make_image, order, publish, snapshots
+from tests.cloud.publishing import cloud_in_environment, images, make_image, order, publish, snapshots
 from tests.command import Run
 
 
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningCloud]:
-    with running_cloud(tmp_path / "cloud", tuning=AT_ONCE) as running:
-        for name, value in running.environment.items():
-            monkeypatch.setenv(name, value)
+    with cloud_in_environment(tmp_path / "cloud", monkeypatch, AT_ONCE) as running:
         monkeypatch.setenv("IMGBUILD_DIRECTORY", str(Path(__file__).parents[2]))
         monkeypatch.setenv("IMGBUILD_STORE", str(tmp_path / "store"))
         yield running

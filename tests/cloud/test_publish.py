@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.cloud import Fault, RunningCloud, running_cloud
+from imagebuilder.cloud import Fault, RunningCloud
 from imagebuilder.ec2.records import Records
 from imagebuilder.errors import LeftoversError, RemoteError
 from tests.cloud.publishing import (
     BLOCKS,
     NAME,
-    TUNING,
     account,
+    cloud_in_environment,
     cluster,
     content,
     images,
@@ -77,10 +77,7 @@ def named(fault: Fault) -> str:
 
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningCloud]:
-    """A cloud of its own, which the environment describes."""
-    with running_cloud(tmp_path / "cloud", tuning=TUNING) as running:
-        for name, value in running.environment.items():
-            monkeypatch.setenv(name, value)
+    with cloud_in_environment(tmp_path / "cloud", monkeypatch) as running:
         yield running
 
 

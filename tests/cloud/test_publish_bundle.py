@@ -9,14 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.cloud import Fault, RunningCloud, running_cloud
+from imagebuilder.cloud import Fault, RunningCloud
 from imagebuilder.ec2.bundle import PART_BYTES
 from imagebuilder.ec2.ciphers import read_private_key
 from imagebuilder.ec2.unbundle import open_manifest, unbundle
 from imagebuilder.errors import LeftoversError, RemoteError
 from tests import bundles
 from tests.cloud.clients import Clients
-from tests.cloud.publishing import BUCKET, NAME, TUNING, Certificates, images, make_image, order, publish_classic
+from tests.cloud.publishing import (
+    BUCKET,
+    NAME,
+    Certificates,
+    cloud_in_environment,
+    images,
+    make_image,
+    order,
+    publish_classic,
+)
 
 PASSING = [
     Fault(kind="throttle", service="s3", action="PutObject", probability=0.3, seed=1),
@@ -40,10 +49,8 @@ def named(fault: Fault) -> str:
 
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningCloud]:
-    """A cloud of its own, which the environment describes, with a bucket for bundles."""
-    with running_cloud(tmp_path / "cloud", tuning=TUNING) as running:
-        for name, value in running.environment.items():
-            monkeypatch.setenv(name, value)
+    """A cloud with a bucket for bundles."""
+    with cloud_in_environment(tmp_path / "cloud", monkeypatch) as running:
         Clients(running).s3.create_bucket(Bucket=BUCKET, ObjectOwnership="BucketOwnerPreferred")
         yield running
 

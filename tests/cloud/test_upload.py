@@ -12,7 +12,7 @@ from imagebuilder.ec2.download import read_digests, read_snapshot
 from imagebuilder.ec2.ebs import BLOCK_BYTES
 from imagebuilder.ec2.retry import RetryLimits
 from imagebuilder.ec2.snapshot_journal import begun_snapshot, delete_begun
-from imagebuilder.ec2.upload import Account, SnapshotRequest, verified_parent
+from imagebuilder.ec2.upload import Services, SnapshotRequest, verified_parent
 from imagebuilder.errors import BuildError, LeftoversError, RemoteError, UsageError
 from tests.cloud.clients import AT_ONCE, Clients
 from tests.cloud.uploads import (
@@ -51,7 +51,7 @@ def cloud(aws: Clients) -> Iterator[RunningCloud]:
 
 
 @pytest.fixture
-def services(cloud: RunningCloud) -> Account:
+def services(cloud: RunningCloud) -> Services:
     return account(cloud)
 
 
@@ -68,7 +68,7 @@ def tag_checksum(aws: Clients, snapshot_id: str, checksum: str) -> None:
 # What is sent.
 
 
-def test_a_snapshot_holds_what_the_disk_holds(aws: Clients, services: Account, tmp_path: Path) -> None:
+def test_a_snapshot_holds_what_the_disk_holds(aws: Clients, services: Services, tmp_path: Path) -> None:
     uploaded = upload(services, tmp_path / "disk", BLOCKS)
 
     assert aws.read(uploaded.id) == BLOCKS
@@ -76,7 +76,7 @@ def test_a_snapshot_holds_what_the_disk_holds(aws: Clients, services: Account, t
     assert (uploaded.blocks_sent, uploaded.blocks_put, uploaded.bytes_sent) == (4, 4, 4 * BLOCK_BYTES)
 
 
-def test_it_has_its_tags_and_its_description(aws: Clients, services: Account, tmp_path: Path) -> None:
+def test_it_has_its_tags_and_its_description(aws: Clients, services: Services, tmp_path: Path) -> None:
     request = SnapshotRequest(volume_gib=2, description="worker", tags={"imgbuild:key": "k1", "Name": "w"})
 
     uploaded = upload(services, tmp_path / "disk", BLOCKS, request)
@@ -86,7 +86,7 @@ def test_it_has_its_tags_and_its_description(aws: Clients, services: Account, tm
     assert (shown["Description"], shown["VolumeSize"], shown["State"]) == ("worker", 2, "completed")
 
 
-def test_zeros_may_be_left_out(cloud: RunningCloud, services: Account, tmp_path: Path) -> None:
+def test_zeros_may_be_left_out(cloud: RunningCloud, services: Services, tmp_path: Path) -> None:
     sent_before = len(cloud.requests())
 
     upload(services, tmp_path / "disk", BLOCKS, SnapshotRequest(volume_gib=1, coverage="nonzero"))
@@ -95,7 +95,7 @@ def test_zeros_may_be_left_out(cloud: RunningCloud, services: Account, tmp_path:
 
 
 def test_an_encrypted_snapshot_gets_every_block_of_the_volume(
-    aws: Clients, cloud: RunningCloud, services: Account, tmp_path: Path
+    aws: Clients, cloud: RunningCloud, services: Services, tmp_path: Path
 ) -> None:
     sent_before = len(cloud.requests())
     request = SnapshotRequest(volume_gib=1, coverage="everything", encrypted=True)
@@ -113,7 +113,7 @@ def test_an_encrypted_snapshot_without_all_blocks_is_refused() -> None:
 
 
 def test_a_disk_that_is_larger_than_its_volume_is_refused(
-    cloud: RunningCloud, services: Account, tmp_path: Path
+    cloud: RunningCloud, services: Services, tmp_path: Path
 ) -> None:
     asked_before = len(cloud.requests())
 
@@ -123,7 +123,7 @@ def test_a_disk_that_is_larger_than_its_volume_is_refused(
     assert len(cloud.requests()) == asked_before
 
 
-def test_progress_ends_with_all_blocks(services: Account, tmp_path: Path) -> None:
+def test_progress_ends_with_all_blocks(services: Services, tmp_path: Path) -> None:
     told = Told()
     write_disk(tmp_path / "disk", BLOCKS)
 
@@ -137,7 +137,7 @@ def test_progress_ends_with_all_blocks(services: Account, tmp_path: Path) -> Non
 
 
 def test_of_an_edited_copy_only_the_changed_blocks_are_sent(
-    aws: Clients, cloud: RunningCloud, services: Account, tmp_path: Path
+    aws: Clients, cloud: RunningCloud, services: Services, tmp_path: Path
 ) -> None:
     base = upload(services, tmp_path / "base", BLOCKS)
     sent_before = len(cloud.requests())
@@ -151,7 +151,7 @@ def test_of_an_edited_copy_only_the_changed_blocks_are_sent(
 
 
 def test_zeros_are_sent_where_the_parent_has_something_else(
-    aws: Clients, cloud: RunningCloud, services: Account, tmp_path: Path
+    aws: Clients, cloud: RunningCloud, services: Services, tmp_path: Path
 ) -> None:
     base = upload(services, tmp_path / "base", BLOCKS)
     sent_before = len(cloud.requests())
@@ -164,7 +164,7 @@ def test_zeros_are_sent_where_the_parent_has_something_else(
 
 
 def test_a_disk_without_a_difference_gets_a_snapshot_of_no_blocks(
-    aws: Clients, services: Account, tmp_path: Path
+    aws: Clients, services: Services, tmp_path: Path
 ) -> None:
     base = upload(services, tmp_path / "base", BLOCKS)
 
@@ -175,7 +175,7 @@ def test_a_disk_without_a_difference_gets_a_snapshot_of_no_blocks(
 
 
 def test_a_parent_is_used_if_its_snapshot_is_what_the_record_says(
-    aws: Clients, services: Account, tmp_path: Path
+    aws: Clients, services: Services, tmp_path: Path
 ) -> None:
     base = upload(services, tmp_path / "base", BLOCKS)
     tag_checksum(aws, base.id, base.checksum)
@@ -185,7 +185,7 @@ def test_a_parent_is_used_if_its_snapshot_is_what_the_record_says(
     assert parent == base.digests
 
 
-def test_a_parent_that_is_gone_is_not_used_and_that_is_said(aws: Clients, services: Account, tmp_path: Path) -> None:
+def test_a_parent_that_is_gone_is_not_used_and_that_is_said(aws: Clients, services: Services, tmp_path: Path) -> None:
     base = upload(services, tmp_path / "base", BLOCKS)
     aws.ec2.delete_snapshot(SnapshotId=base.id)
     said: list[str] = []
@@ -196,7 +196,7 @@ def test_a_parent_that_is_gone_is_not_used_and_that_is_said(aws: Clients, servic
     assert said == [f"{base.id} does not exist: everything is sent, not only what differs"]
 
 
-def test_a_parent_whose_blocks_are_others_is_not_used(aws: Clients, services: Account, tmp_path: Path) -> None:
+def test_a_parent_whose_blocks_are_others_is_not_used(aws: Clients, services: Services, tmp_path: Path) -> None:
     base = upload(services, tmp_path / "base", BLOCKS)
     wrong = replace(record(base), digests={**base.digests.digests, 9: bytes(32)})
     tag_checksum(aws, base.id, wrong.checksum)
@@ -208,7 +208,7 @@ def test_a_parent_whose_blocks_are_others_is_not_used(aws: Clients, services: Ac
     assert "has other blocks" in said[0]
 
 
-def test_the_record_of_a_snapshot_can_be_read_from_its_blocks(services: Account, tmp_path: Path) -> None:
+def test_the_record_of_a_snapshot_can_be_read_from_its_blocks(services: Services, tmp_path: Path) -> None:
     base = upload(services, tmp_path / "base", BLOCKS)
 
     read = read_digests(services.client, base.id, volume_gib=1, on_progress=lambda _: None)
@@ -216,7 +216,7 @@ def test_the_record_of_a_snapshot_can_be_read_from_its_blocks(services: Account,
     assert read == base.digests
 
 
-def test_what_a_snapshot_changed_of_its_parent_is_listed(services: Account, tmp_path: Path) -> None:
+def test_what_a_snapshot_changed_of_its_parent_is_listed(services: Services, tmp_path: Path) -> None:
     base = upload(services, tmp_path / "base", BLOCKS)
     edited = {**BLOCKS, 4: block(9), 5: block(8)}
     worker = upload(services, tmp_path / "worker", edited, SnapshotRequest(volume_gib=1, parent=record(base)))
@@ -229,7 +229,7 @@ def test_what_a_snapshot_changed_of_its_parent_is_listed(services: Account, tmp_
     ]
 
 
-def test_a_parent_and_encryption_exclude_each_other(services: Account, tmp_path: Path) -> None:
+def test_a_parent_and_encryption_exclude_each_other(services: Services, tmp_path: Path) -> None:
     base = upload(services, tmp_path / "base", BLOCKS)
 
     with pytest.raises(UsageError, match="encryption of its parent"):
@@ -239,7 +239,7 @@ def test_a_parent_and_encryption_exclude_each_other(services: Account, tmp_path:
 # Back from the cloud.
 
 
-def test_an_image_is_rebuilt_byte_for_byte_and_sparse(services: Account, tmp_path: Path) -> None:
+def test_an_image_is_rebuilt_byte_for_byte_and_sparse(services: Services, tmp_path: Path) -> None:
     uploaded = upload(services, tmp_path / "disk", BLOCKS)
     back = tmp_path / "back"
 
@@ -261,7 +261,7 @@ def test_a_list_in_many_pages_is_read_to_its_end(tmp_path: Path) -> None:
 
 
 def test_a_block_that_comes_back_damaged_is_asked_for_again(
-    cloud: RunningCloud, services: Account, tmp_path: Path
+    cloud: RunningCloud, services: Services, tmp_path: Path
 ) -> None:
     uploaded = upload(services, tmp_path / "disk", BLOCKS)
     cloud.add_fault(Fault(kind="corrupt", action="GetSnapshotBlock", count=2))
@@ -271,7 +271,7 @@ def test_a_block_that_comes_back_damaged_is_asked_for_again(
     assert (tmp_path / "back").read_bytes() == (tmp_path / "disk").read_bytes()
 
 
-def test_data_behind_the_end_is_an_error_and_leaves_no_file(services: Account, tmp_path: Path) -> None:
+def test_data_behind_the_end_is_an_error_and_leaves_no_file(services: Services, tmp_path: Path) -> None:
     uploaded = upload(services, tmp_path / "disk", BLOCKS)
 
     with pytest.raises(BuildError, match="block 63"):
@@ -305,7 +305,7 @@ def test_data_behind_the_end_is_an_error_and_leaves_no_file(services: Account, t
     ids=lambda fault: f"{fault.kind} {fault.when} {fault.action}",
 )
 def test_a_fault_that_passes_changes_nothing_in_the_end(
-    aws: Clients, cloud: RunningCloud, services: Account, tmp_path: Path, fault: Fault
+    aws: Clients, cloud: RunningCloud, services: Services, tmp_path: Path, fault: Fault
 ) -> None:
     cloud.add_fault(fault)
 
@@ -423,7 +423,7 @@ def interrupted(cloud: RunningCloud, path: Path, request: SnapshotRequest | None
 
 
 def test_what_was_uploaded_is_not_sent_again(
-    aws: Clients, cloud: RunningCloud, services: Account, tmp_path: Path
+    aws: Clients, cloud: RunningCloud, services: Services, tmp_path: Path
 ) -> None:
     noted = interrupted(cloud, tmp_path / "disk")
     sent_before = len(cloud.requests())
@@ -438,7 +438,7 @@ def test_what_was_uploaded_is_not_sent_again(
 
 
 def test_zeros_that_no_longer_look_allocated_are_not_taken_for_a_change(
-    aws: Clients, cloud: RunningCloud, services: Account, tmp_path: Path
+    aws: Clients, cloud: RunningCloud, services: Services, tmp_path: Path
 ) -> None:
     interrupted(cloud, tmp_path / "disk")
     allocated = {index: content for index, content in BLOCKS.items() if index != 3}
@@ -449,7 +449,7 @@ def test_zeros_that_no_longer_look_allocated_are_not_taken_for_a_change(
     assert aws.read(uploaded.id) == BLOCKS
 
 
-def test_a_disk_that_has_changed_meanwhile_is_refused(cloud: RunningCloud, services: Account, tmp_path: Path) -> None:
+def test_a_disk_that_has_changed_meanwhile_is_refused(cloud: RunningCloud, services: Services, tmp_path: Path) -> None:
     interrupted(cloud, tmp_path / "disk")
     write_disk(tmp_path / "disk", {index: block(99) for index in BLOCKS})
 
@@ -487,7 +487,7 @@ def test_a_snapshot_that_has_timed_out_is_deleted_and_begun_anew(tmp_path: Path)
 
 
 def test_a_snapshot_whose_id_was_not_noted_is_not_made_twice(
-    aws: Clients, cloud: RunningCloud, services: Account, tmp_path: Path
+    aws: Clients, cloud: RunningCloud, services: Services, tmp_path: Path
 ) -> None:
     interrupted(cloud, tmp_path / "disk")
     journal = tmp_path / "disk.journal"
@@ -501,7 +501,7 @@ def test_a_snapshot_whose_id_was_not_noted_is_not_made_twice(
 
 
 def test_a_sealed_snapshot_is_waited_for_and_not_sealed_again(
-    cloud: RunningCloud, services: Account, tmp_path: Path
+    cloud: RunningCloud, services: Services, tmp_path: Path
 ) -> None:
     first = upload(services, tmp_path / "disk", BLOCKS)
     journal = tmp_path / "disk.journal"
@@ -515,7 +515,7 @@ def test_a_sealed_snapshot_is_waited_for_and_not_sealed_again(
     assert puts(cloud, since=sent_before) == []
 
 
-def test_the_journal_has_no_secret(cloud: RunningCloud, services: Account, tmp_path: Path) -> None:
+def test_the_journal_has_no_secret(cloud: RunningCloud, services: Services, tmp_path: Path) -> None:
     upload(services, tmp_path / "disk", BLOCKS)
 
     assert cloud.credentials.secret.reveal() not in (tmp_path / "disk.journal").read_bytes()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from imagebuilder.cloud import Fault, RunningCloud, Tuning, running_cloud
-from imagebuilder.ec2.upload import Account
+from imagebuilder.ec2.upload import Services
 from tests.cloud.clients import Clients
 from tests.cloud.uploads import account, block, journal_beside, puts, upload_again, write_disk
 
@@ -54,7 +54,7 @@ def killed(cloud: RunningCloud, disk: Path, until: Callable[[], bool]) -> None:
     cloud.clear_faults()
 
 
-def require_one_whole_snapshot(cloud: RunningCloud, services: Account, disk: Path) -> None:
+def require_one_whole_snapshot(cloud: RunningCloud, services: Services, disk: Path) -> None:
     with journal_beside(disk) as journal:
         noted = set(journal.blocks())
     sent_before = len(cloud.requests())

@@ -17,7 +17,7 @@ from imagebuilder.ec2.ebs import BLOCK_BYTES
 from imagebuilder.ec2.journal import Journal
 from imagebuilder.ec2.retry import RetryBudget, RetryLimits
 from imagebuilder.ec2.services import open_services
-from imagebuilder.ec2.upload import Account, Reports, SnapshotRequest, UploadedSnapshot, upload_snapshot
+from imagebuilder.ec2.upload import Reports, Services, SnapshotRequest, UploadedSnapshot, upload_snapshot
 from imagebuilder.image.disk_reader import DiskReader, Extent
 from imagebuilder.secret import Secret
 
@@ -52,7 +52,7 @@ def reading(path: Path, indexes: Mapping[int, object]) -> Iterator[DiskReader]:
         os.close(descriptor)
 
 
-def account(cloud: RunningCloud, limits: RetryLimits | None = None) -> Account:
+def account(cloud: RunningCloud, limits: RetryLimits | None = None) -> Services:
     """The services of the cloud, with patience for seconds only."""
     session = _session(cloud.credentials.access_key_id, cloud.credentials.secret)
     budget = RetryBudget(limits or RetryLimits(attempt_timeout_s=1, patience_s=20, new_s=3))
@@ -88,7 +88,7 @@ class Told:
 
 
 def upload(
-    services: Account, path: Path, blocks: Mapping[int, bytes], request: SnapshotRequest | None = None
+    services: Services, path: Path, blocks: Mapping[int, bytes], request: SnapshotRequest | None = None
 ) -> UploadedSnapshot:
     """Write a disk with these blocks to `path` and upload it, with a journal beside it."""
     write_disk(path, blocks)
@@ -96,7 +96,7 @@ def upload(
 
 
 def upload_again(
-    services: Account,
+    services: Services,
     path: Path,
     blocks: Mapping[int, bytes],
     request: SnapshotRequest | None = None,

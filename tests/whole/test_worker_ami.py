@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.cloud import Fault, RunningCloud, running_cloud
+from imagebuilder.cloud import Fault, RunningCloud, Tuning
 from tests import bundles
+from tests.cloud.publishing import cloud_in_environment
 from tests.command import Outcome, imgbuild
 
 pytestmark = pytest.mark.whole
@@ -16,9 +17,8 @@ pytestmark = pytest.mark.whole
 
 @pytest.fixture(scope="module", autouse=True)
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCloud]:
-    with running_cloud(tmp_path_factory.mktemp("cloud")) as running, pytest.MonkeyPatch.context() as patch:
-        for name, value in running.environment.items():
-            patch.setenv(name, value)
+    state = tmp_path_factory.mktemp("cloud")
+    with pytest.MonkeyPatch.context() as patch, cloud_in_environment(state, patch, Tuning()) as running:
         yield running
 
 
