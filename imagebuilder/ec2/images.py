@@ -94,10 +94,17 @@ def register(account: Account, registration: Registration) -> str:
     except RemoteError as error:
         if failure_code(error) != "InvalidAMIName.Duplicate":
             raise
-    for ami_id in find_made(account, registration):
-        return ami_id
-    fix = "choose another with --name, or remove that AMI"
-    raise RemoteError(f"another AMI has the name '{registration.name}'", where=account.region, fix=fix)
+
+    def look() -> str | None:
+        amis = find_amis(account, filters={"name": [registration.name]})
+        found = [ami.id for ami in amis if _is_from(ami, registration)]
+        if amis and not found:
+            fix = "choose another with --name, or remove that AMI"
+            raise RemoteError(f"another AMI has the name '{registration.name}'", where=account.region, fix=fix)
+        return found[0] if found else None
+
+    # What holds the name may be new, and not to be seen yet.
+    return account.wait(look, what=registration.name, wanted="visible", timeout_s=account.budget.limits.new_s)
 
 
 def registration_request(registration: Registration) -> "RegisterImageRequestTypeDef":

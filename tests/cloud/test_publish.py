@@ -18,6 +18,7 @@ from imagebuilder.errors import LeftoversError, RemoteError
 from tests.cloud.publishing import (
     BLOCKS,
     NAME,
+    TUNING,
     account,
     cloud_in_environment,
     cluster,
@@ -281,3 +282,17 @@ def test_no_secret_is_in_what_a_run_leaves_or_says(cloud: RunningCloud, tmp_path
     assert len(left) >= 2
     assert [text for text in (arguments, said) if secret in text] == []
     assert [one for one in left if secret.encode() in one or b"Signature=" in one] == []
+
+
+def test_an_ami_whose_answer_was_lost_is_found_though_it_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = TUNING.model_copy(update={"image_visible_after_s": 1.5})
+    image = make_image(tmp_path / "image")
+    with cloud_in_environment(tmp_path / "cloud", monkeypatch, slow) as cloud:
+        cloud.add_fault(Fault(kind="drop", action="RegisterImage", nth=2, when="after"))
+
+        record = publish(order(image), tmp_path / "records")
+
+        assert [row["ImageId"] for row in images()] == [record.ami]
+        assert snapshots() == {record.snapshot}
