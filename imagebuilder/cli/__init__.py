@@ -28,6 +28,7 @@ from imagebuilder.cli import (
     rehearse,
     unbundle,
     verify,
+    xen,
 )
 from imagebuilder.cli.settings import Settings
 from imagebuilder.errors import HostError, ImgbuildError
@@ -136,7 +137,7 @@ app.command()(plan.why)
 app.command()(build.build)
 app.command(name="list")(images.list_images)
 app.command()(images.show)
-app.command()(images.xen)
+app.command()(xen.xen)
 app.command()(diff.diff)
 app.command()(verify.verify)
 app.command(name="rehearse")(rehearse.rehearse_cluster)

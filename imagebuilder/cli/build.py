@@ -9,10 +9,9 @@ import typer
 from imagebuilder.cli.bench import known_credentials, make_credentials, open_bench, say
 from imagebuilder.cli.images import describe
 from imagebuilder.cli.settings import Settings
+from imagebuilder.cli.xen import write_configuration
 from imagebuilder.image.build import build_images, image_key, plan_images, select_machines
-from imagebuilder.image.store import Image, Store
-from imagebuilder.site import Site, load_site
-from imagebuilder.xen.domain import make_configuration
+from imagebuilder.site import load_site
 
 
 class _Format(StrEnum):
@@ -63,13 +62,3 @@ def build(
             typer.echo(f"{result.outcome:9}  {result.image.name:12}  {result.image.key[:12]}  {result.image.disk}")
     if any(result.outcome == "built" for result in results):
         say(settings, "next: `imgbuild show NAME`, `imgbuild xen`, `imgbuild diff node worker`")
-
-
-def write_configuration(site: Site, image: Image, store: Store) -> None:
-    """Write the Xen configuration of a finished image, if its role runs under Xen."""
-    role = site.roles[image.role]
-    if role.recipe.xen is None:
-        return
-    [machine] = select_machines(site, [image.name])
-    text = make_configuration(machine, role.recipe.xen, role.interfaces, disk=image.disk, disk_format=image.format)
-    store.write_artifact("xen", f"{image.name}.cfg", text)

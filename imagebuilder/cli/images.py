@@ -1,4 +1,4 @@
-"""`imgbuild list`, `show` and `xen`: what the store has."""
+"""`imgbuild list` and `show`: what the store has."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from imagebuilder.errors import UsageError
 from imagebuilder.image.store import Image, Store
 from imagebuilder.recipe.model import nearest
 
-_JsonOutput = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JsonOutput = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def describe(image: Image, store: Store) -> dict[str, object]:
@@ -61,7 +61,7 @@ def select_image(store: Store, word: str) -> Image:
     return images[0]
 
 
-def list_images(ctx: typer.Context, json_output: _JsonOutput = False) -> None:
+def list_images(ctx: typer.Context, json_output: JsonOutput = False) -> None:
     """List the finished images in the store."""
     settings: Settings = ctx.obj
     store = Store(root=settings.store)
@@ -79,7 +79,7 @@ def list_images(ctx: typer.Context, json_output: _JsonOutput = False) -> None:
 def show(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="ROLE|NAME", help="Which image.")],
-    json_output: _JsonOutput = False,
+    json_output: JsonOutput = False,
 ) -> None:
     """Show one finished image: where it is, its key and base, and what was made from it."""
     settings: Settings = ctx.obj
@@ -98,28 +98,3 @@ def show(
                 texts = [str(value)]
         for text in texts:
             typer.echo(f"{key.replace('_', ' '):12}{text}")
-
-
-def xen(
-    ctx: typer.Context,
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[ROLE|NAME]…", help="Which images.  [default: all]")
-    ] = None,
-    json_output: _JsonOutput = False,
-) -> None:
-    """Print the xl configuration of finished images that run under Xen; `imgbuild build` keeps them in the store.
-
-    Use one with `xl create FILE`; `imgbuild show NAME` says where the file is.
-    """
-    settings: Settings = ctx.obj
-    store = Store(root=settings.store)
-    found = [(image, path) for image in select_images(store, names or []) for _, path in store.artifacts(image)]
-    if names and not found:
-        raise UsageError(f"no Xen machine among {', '.join(names)}", fix="set `xen:` in the role's recipe, and build")
-    if json_output:
-        rows = [
-            {"name": image.name, "path": str(path), "text": path.read_text(encoding="utf-8")} for image, path in found
-        ]
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    typer.echo("\n".join(path.read_text(encoding="utf-8") for _, path in found), nl=False)
