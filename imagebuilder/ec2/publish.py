@@ -82,6 +82,8 @@ def publish_on_ebs(order: Order, account: Account, records: Records, watch: Watc
     began = time.monotonic()
     watch.on_step(f"look for {order.name} in {account.region}")
     there = find_registered(order, account, records)
+    if there is not None and order.is_dry_run:
+        return record_of(order, there, Sent(), began)
     if there is not None:
         _forget_other(order, there, account, records)
         records.journal(order.name).unlink(missing_ok=True)
@@ -259,7 +261,15 @@ class Sent:
 
 def keep_record(order: Order, ami: Ami, sent: Sent, records: Records, began: float) -> Record:
     """Note what came of it; `began` is by time.monotonic."""
-    record = Record(
+    record = record_of(order, ami, sent, began)
+    if sent.size_bytes or not any(known.ami == record.ami for known in records.all()):
+        records.write(record)
+    return record
+
+
+def record_of(order: Order, ami: Ami, sent: Sent, began: float) -> Record:
+    """What came of it; `began` is by time.monotonic."""
+    return Record(
         ami=ami.id,
         snapshot=ami.snapshot_ids[0] if ami.snapshot_ids else None,
         name=ami.name,
@@ -271,6 +281,3 @@ def keep_record(order: Order, ami: Ami, sent: Sent, records: Records, began: flo
         seconds=round(time.monotonic() - began, 2),
         registered_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    if sent.size_bytes or not any(known.ami == record.ami for known in records.all()):
-        records.write(record)
-    return record

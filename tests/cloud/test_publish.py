@@ -209,6 +209,17 @@ def test_an_image_is_registered_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cloud")
+def test_a_dry_run_changes_nothing_though_the_ami_is_there(tmp_path: Path) -> None:
+    wanted = order(make_image(tmp_path / "image"))
+    made = publish(wanted, tmp_path / "records")
+
+    found = publish(replace(wanted, is_dry_run=True), tmp_path / "elsewhere")
+
+    assert found.ami == made.ami
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.usefixtures("cloud")
 def test_a_name_that_another_image_has_is_refused(tmp_path: Path) -> None:
     publish(order(make_image(tmp_path / "one")), tmp_path / "records")
     other = make_image(tmp_path / "two", changed=1)
