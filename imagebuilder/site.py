@@ -18,27 +18,15 @@ from imagebuilder.plan.overlay import Overlay, read_overlay
 from imagebuilder.recipe.address_plan import make_cluster
 from imagebuilder.recipe.cluster import Cluster, ClusterRecipe, Host, Word, is_host_name
 from imagebuilder.recipe.foundation import BaseRecipe, DebianBase, OwnBase
-from imagebuilder.recipe.model import Integer, Strict, nearest, refuse, validate_source
+from imagebuilder.recipe.model import Strict, nearest, refuse, validate_source
 from imagebuilder.recipe.source import Source, read_source
+from imagebuilder.recipe.xen import XenDomain
 from imagebuilder.secret import Secret
 
 STARTER = Path(__file__).parent / "starter"
 _CLUSTER = "cluster.yaml"
 _DEFAULT_BASE = "base.yaml"
 _OWN_VARIABLES = {"cluster", "host", "machine"}  # what the templates of every overlay can refer to
-
-
-class XenDomain(Strict):
-    """How Xen runs the machine; see xl.cfg(5)."""
-
-    type: Literal["pv", "pvh", "hvm"] = "pv"
-    """The kind of guest."""
-    vcpus: Annotated[Integer, Field(ge=1, le=512)] = 1
-    """Virtual CPUs."""
-    memory_mib: Annotated[Integer, Field(ge=64)] = 1024
-    """Memory in MiB."""
-    boot: Literal["pygrub", "pvgrub"] = "pygrub"
-    """What reads the boot menu of a pv or pvh guest; an hvm guest boots its disk by itself."""
 
 
 def _no_options(value: object) -> object:

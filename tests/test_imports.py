@@ -54,7 +54,7 @@ KNOW_EVERY_PROGRAM = {"programs", "host.checks"}
 
 # These take values and return values; they may read the file that they are given.
 PURE = (
-    *("errors", "secret", "recipe", "plan", "edits", "xen"),
+    *("errors", "secret", "recipe", "plan", "edits", "xen.domain", "xen.configuration"),
     *("compare.contents", "compare.difference", "pki.fingerprints", "pki.index", "pki.status"),
     *("ec2.ami", "ec2.prune", "ec2.signing", "ec2.rows"),
     *("ec2.boot_sectors", "ec2.call_failed", "ec2.evidence", "ec2.initramfs", "ec2.marks", "ec2.rule", "ec2.seal"),

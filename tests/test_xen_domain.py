@@ -5,12 +5,16 @@ import pytest
 from imagebuilder.edits.edit import Machine
 from imagebuilder.edits.interfaces import Interfaces
 from imagebuilder.recipe.cluster import Cluster, Host
-from imagebuilder.site import XenDomain
-from imagebuilder.xen.domain import make_configuration, network_interfaces
+from imagebuilder.recipe.xen import XenDomain
+from imagebuilder.xen.configuration import configuration_text
+from imagebuilder.xen.domain import BootFiles, make_domain, network_interfaces
 from tests.machines import machine_of, shipped_site
 
 DISK = Path("/srv/store/images/node/local01/key/disk.qcow2")
 ONE = Interfaces.model_validate({"devices": {"eth0": {"network": "private"}}})
+BOOT_FILES = BootFiles(
+    kernel=Path("/boot/vmlinuz"), ramdisk=Path("/boot/initrd.img"), options=("root=LABEL=root", "ro", "console=ttyS0")
+)
 TWO = Interfaces.model_validate(
     {"devices": {"eth1": {"network": "public"}, "eth0": {"network": "private", "bridge": "br0"}}}
 )
@@ -26,14 +30,16 @@ def machine(name: str = "local01", *, cluster_name: str = "squirrel") -> Machine
 def configuration(
     *, domain: XenDomain | None = None, interfaces: Interfaces | None = ONE, disk: Path = DISK
 ) -> list[str]:
-    text = make_configuration(machine(), domain or XenDomain(), interfaces, disk=disk, disk_format="qcow2")
-    return text.splitlines()
+    made = make_domain(
+        machine(), domain or XenDomain(), interfaces, disk=disk, disk_format="qcow2", boot_files=BOOT_FILES
+    )
+    return configuration_text(made).splitlines()
 
 
 def test_a_paravirtual_guest_boots_by_pygrub_from_its_image() -> None:
-    text = make_configuration(machine(), XenDomain(memory_mib=1700), ONE, disk=DISK, disk_format="qcow2")
+    domain = make_domain(machine(), XenDomain(memory_mib=1700), ONE, disk=DISK, disk_format="qcow2")
 
-    assert text == (
+    assert configuration_text(domain) == (
         "# local01, role node, of the cluster squirrel; xl.cfg(5)\n"
         'name = "local01"\n'
         'uuid = "7eb11117-5c1f-5749-9e66-67c52a950287"\n'
@@ -64,11 +70,42 @@ def test_a_paravirtual_guest_boots_by_pygrub_from_its_image() -> None:
             ['type = "pvh"', 'kernel = "/usr/lib/grub-xen/grub-i386-xen_pvh.bin"'],
             id="pvh by pvgrub",
         ),
-        pytest.param(XenDomain(type="hvm"), ['type = "hvm"', 'boot = "c"', 'serial = "pty"'], id="hvm"),
+        pytest.param(
+            XenDomain(type="pv", boot="pygrub", extra="quiet fsck.mode=skip"),
+            ['type = "pv"', 'bootloader = "pygrub"', 'extra = "quiet fsck.mode=skip"'],
+            id="pygrub with options",
+        ),
+        pytest.param(
+            XenDomain(type="pvh", boot="kernel", extra="quiet"),
+            [
+                'type = "pvh"',
+                'kernel = "/boot/vmlinuz"',
+                'ramdisk = "/boot/initrd.img"',
+                'cmdline = "root=LABEL=root ro console=ttyS0 console=hvc0 quiet"',
+            ],
+            id="a kernel of dom0",
+        ),
+        pytest.param(
+            XenDomain(type="hvm"),
+            ['type = "hvm"', 'boot = "c"', 'serial = "pty"', "vnc = 1", 'vnclisten = "127.0.0.1"'],
+            id="hvm",
+        ),
+        pytest.param(
+            XenDomain(type="hvm", boot="kernel", vnc=False),
+            [
+                'type = "hvm"',
+                'kernel = "/boot/vmlinuz"',
+                'ramdisk = "/boot/initrd.img"',
+                'cmdline = "root=LABEL=root ro console=ttyS0"',
+                'serial = "pty"',
+                "vnc = 0",
+            ],
+            id="hvm with a kernel of dom0 and without a screen",
+        ),
     ],
 )
 def test_each_type_of_guest_boots_in_its_own_way(domain: XenDomain, lines: list[str]) -> None:
-    ways = ("type", "bootloader", "kernel", "boot ", "serial")
+    ways = ("type", "bootloader", "kernel", "ramdisk", "cmdline", "extra", "boot ", "serial", "vnc")
 
     found = [line for line in configuration(domain=domain) if line.startswith(ways)]
 
@@ -88,6 +125,22 @@ def test_a_fully_virtual_guest_sees_each_interface_once() -> None:
     assert line.count(",type=vif'") == 2
 
 
+def test_the_disk_of_a_fully_virtual_guest_is_one_that_its_bios_sees() -> None:
+    [line] = [line for line in configuration(domain=XenDomain(type="hvm")) if line.startswith("disk")]
+
+    assert "vdev=hda," in line
+
+
+def test_memory_may_grow_and_a_crash_may_have_its_own_end() -> None:
+    lines = configuration(domain=XenDomain(memory_mib=512, maxmem_mib=2048, on_crash="preserve"))
+
+    assert [line for line in lines if line.startswith(("mem", "maxmem", "on_crash"))] == [
+        "memory = 512",
+        "maxmem = 2048",
+        'on_crash = "preserve"',
+    ]
+
+
 def test_a_guest_without_interfaces_has_none() -> None:
     lines = configuration(interfaces=None)
 
@@ -103,12 +156,10 @@ def test_the_same_machine_always_has_the_same_identity() -> None:
 )
 def test_another_machine_has_another_identity(other: Machine) -> None:
     [own_mac, other_mac] = [network_interfaces(one, ONE)[0].mac for one in (machine(), other)]
-    texts = [make_configuration(one, XenDomain(), ONE, disk=DISK, disk_format="raw") for one in (machine(), other)]
-
-    [own_uuid, other_uuid] = [text.split('uuid = "')[1][:36] for text in texts]
+    [own, another] = [make_domain(one, XenDomain(), ONE, disk=DISK, disk_format="raw") for one in (machine(), other)]
 
     assert own_mac != other_mac
-    assert own_uuid != other_uuid
+    assert own.uuid != another.uuid
 
 
 def test_addresses_of_interfaces_are_of_xen_s_own_block() -> None:

@@ -11,7 +11,8 @@ from imagebuilder.errors import UsageError
 from imagebuilder.image.build import select_machines
 from imagebuilder.image.store import Image, Store
 from imagebuilder.site import Site
-from imagebuilder.xen.domain import make_configuration
+from imagebuilder.xen.configuration import configuration_text
+from imagebuilder.xen.domain import make_domain
 
 
 def xen(
@@ -45,5 +46,5 @@ def write_configuration(site: Site, image: Image, store: Store) -> None:
     if role.recipe.xen is None:
         return
     [machine] = select_machines(site, [image.name])
-    text = make_configuration(machine, role.recipe.xen, role.interfaces, disk=image.disk, disk_format=image.format)
-    store.write_artifact("xen", f"{image.name}.cfg", text)
+    domain = make_domain(machine, role.recipe.xen, role.interfaces, disk=image.disk, disk_format=image.format)
+    store.write_artifact("xen", f"{image.name}.cfg", configuration_text(domain))

@@ -1,21 +1,27 @@
-"""The configuration of a Xen guest, in the language of xl.cfg(5) as of Xen 4.17."""
+"""What a Xen guest is to be: all that its configuration says, before it is text.
+
+`make_domain` makes one for a machine; `configuration.py` writes it in the language of xl.cfg(5).
+"""
 
 import hashlib
-import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+from uuid import UUID, uuid5
 
 from imagebuilder.edits.edit import Machine
 from imagebuilder.edits.interfaces import Interfaces
 from imagebuilder.image.appliance import DiskFormat
-from imagebuilder.site import XenDomain
+from imagebuilder.recipe.xen import XenBoot, XenDomain, XenType
 
 # The block of MAC addresses that belongs to the Xen project, for use by anybody's guests.
 _XEN_OUI = "00:16:3e"
-_NAMESPACE = uuid.UUID("5b0ab1e7-4f55-4c0a-9a3f-6d1a4f6b9c1e")
-_PVGRUB = {
-    "pv": "/usr/lib/grub-xen/grub-x86_64-xen.bin",
-    "pvh": "/usr/lib/grub-xen/grub-i386-xen_pvh.bin",
+_NAMESPACE = UUID("5b0ab1e7-4f55-4c0a-9a3f-6d1a4f6b9c1e")
+# Where Debian's grub-xen-host keeps them in dom0.
+_PVGRUB: Mapping[XenType, Path] = {
+    "pv": Path("/usr/lib/grub-xen/grub-x86_64-xen.bin"),
+    "pvh": Path("/usr/lib/grub-xen/grub-i386-xen_pvh.bin"),
 }
 
 
@@ -27,28 +33,104 @@ class NetworkInterface:
     bridge: str
 
 
-def make_configuration(
-    machine: Machine, domain: XenDomain, interfaces: Interfaces | None, *, disk: Path, disk_format: DiskFormat
-) -> str:
-    """The xl configuration that starts `disk` as `machine`; the same machine always has the same UUID and MACs."""
+@dataclass(frozen=True, kw_only=True)
+class DomainDisk:
+    """The disk of a guest; `path` is the image's in dom0."""
+
+    path: Path
+    format: DiskFormat
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootFiles:
+    """A kernel and an initramfs outside of the image, and the options that the image's GRUB menu gives the kernel."""
+
+    kernel: Path
+    ramdisk: Path
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pygrub:
+    """pygrub reads the menu in the image, and gives the kernel `extra` options behind those in the menu."""
+
+    extra: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectKernel:
+    """Xen loads a kernel and an initramfs from dom0's own files."""
+
+    kernel: Path
+    ramdisk: Path
+    command_line: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pvgrub:
+    """Xen loads a GRUB, which then reads the menu in the image."""
+
+    binary: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Firmware:
+    """The guest has a BIOS, which starts its disk."""
+
+
+Boot = Pygrub | DirectKernel | Pvgrub | Firmware
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """One Xen guest. `title` is for whoever reads the configuration; memory is in MiB."""
+
+    title: str
+    name: str
+    uuid: UUID
+    type: XenType
+    vcpus: int
+    memory_mib: int
+    maxmem_mib: int
+    boot: Boot
+    disk: DomainDisk
+    interfaces: tuple[NetworkInterface, ...]
+    on_poweroff: Literal["destroy"] = "destroy"
+    on_reboot: str
+    on_crash: str
+    vnc: bool
+
+
+def make_domain(  # noqa: PLR0913 - each is known by somebody else
+    machine: Machine,
+    options: XenDomain,
+    interfaces: Interfaces | None,
+    *,
+    disk: Path,
+    disk_format: DiskFormat,
+    boot_files: BootFiles | None = None,
+) -> Domain:
+    """The guest that runs `disk` as `machine`; the same machine always has the same UUID and MACs.
+
+    Raises ValueError if it is to boot by `kernel` and there are no `boot_files`.
+    """
     cluster = machine.cluster.recipe.name
-    lines = [
-        f"# {machine.name}, role {machine.role}, of the cluster {cluster}; xl.cfg(5)",
-        f'name = "{machine.name}"',
-        f'uuid = "{uuid.uuid5(_NAMESPACE, f"{cluster}/{machine.name}")}"',
-        f'type = "{domain.type}"',
-        f"vcpus = {domain.vcpus}",
-        f"memory = {domain.memory_mib}",
-        f"maxmem = {domain.memory_mib}",
-        *_boot_lines(domain),
-        # The target comes last: xl takes all that follows it for the file's name.
-        f"disk = [ {_quoted(f'format={disk_format},vdev=xvda,access=rw,target={disk}')} ]",
-        f"vif = [ {', '.join(_vif(one, domain) for one in network_interfaces(machine, interfaces))} ]",
-        'on_poweroff = "destroy"',
-        'on_reboot = "restart"',
-        'on_crash = "destroy"',
-    ]
-    return "\n".join(lines) + "\n"
+    return Domain(
+        title=f"{machine.name}, role {machine.role}, of the cluster {cluster}",
+        name=machine.name,
+        uuid=uuid5(_NAMESPACE, f"{cluster}/{machine.name}"),
+        type=options.type,
+        vcpus=options.vcpus,
+        memory_mib=options.memory_mib,
+        maxmem_mib=options.maxmem_mib or options.memory_mib,
+        boot=_boot(options, boot_files),
+        disk=DomainDisk(path=disk, format=disk_format, device=_disk_device(options.type)),
+        interfaces=tuple(network_interfaces(machine, interfaces)),
+        on_reboot=options.on_reboot,
+        on_crash=options.on_crash,
+        vnc=options.type == "hvm" and options.vnc is not False,
+    )
 
 
 def network_interfaces(machine: Machine, interfaces: Interfaces | None) -> list[NetworkInterface]:
@@ -63,28 +145,40 @@ def network_interfaces(machine: Machine, interfaces: Interfaces | None) -> list[
     ]
 
 
-def _quoted(text: str) -> str:
-    """`text` as a string of xl.cfg, in which a backslash takes away the meaning of what follows."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
 def mac_address(identity: str) -> str:
     """A MAC address that always is the same for the same `identity`."""
     tail = hashlib.sha256(identity.encode()).digest()[:3]
     return ":".join([_XEN_OUI, *(f"{byte:02x}" for byte in tail)])
 
 
-def _vif(interface: NetworkInterface, domain: XenDomain) -> str:
-    # An hvm guest would otherwise see each interface twice: emulated and paravirtual.
-    kind = ",type=vif" if domain.type == "hvm" else ""
-    return f"'mac={interface.mac},bridge={interface.bridge}{kind}'"
+def console_of(kind: XenType) -> str:
+    """The kernel's name for the console that `xl console` shows."""
+    return "ttyS0" if kind == "hvm" else "hvc0"
 
 
-def _boot_lines(domain: XenDomain) -> list[str]:
-    match domain.type, domain.boot:
-        case "hvm", _:
-            return ['boot = "c"', 'serial = "pty"']
-        case _, "pygrub":
-            return ['bootloader = "pygrub"']
-        case _, _:
-            return [f'kernel = "{_PVGRUB[domain.type]}"']
+def _disk_device(kind: XenType) -> str:
+    # The BIOS of an hvm guest sees emulated disks only, and a disk called xvd* is not emulated
+    # (xl-disk-configuration(5), vdev). Linux finds it as /dev/xvda all the same.
+    return "hda" if kind == "hvm" else "xvda"
+
+
+def _boot(options: XenDomain, files: BootFiles | None) -> Boot:
+    way: XenBoot = options.boots_by
+    match way:
+        case "pygrub":
+            return Pygrub(extra=options.extra)
+        case "pvgrub":
+            return Pvgrub(binary=_PVGRUB[options.type])
+        case "firmware":
+            return Firmware()
+        case "kernel":
+            if files is None:
+                raise ValueError("a guest that boots by a kernel of dom0 needs one")
+            words = _with_console(files.options, f"console={console_of(options.type)}")
+            line = " ".join([*words, *([options.extra] if options.extra else [])])
+            return DirectKernel(kernel=files.kernel, ramdisk=files.ramdisk, command_line=line)
+
+
+def _with_console(words: tuple[str, ...], console: str) -> tuple[str, ...]:
+    """`words` with `console` as the last of its consoles: the last is where init and its messages are."""
+    return (*(word for word in words if word != console), console)
