@@ -18,6 +18,7 @@ LAYERS = (
     {"host", "image", "pki"},
     {"cloud", "compare", "xen"},
     {"ec2"},
+    {"opennebula"},
     {"rehearse"},
     {"cli"},
 )
@@ -68,6 +69,7 @@ PURE = (
         "pki.index",
         "pki.status",
     ),
+    *("opennebula.parser", "opennebula.template"),
     *("rehearse.network_drawing", "rehearse.outcome", "rehearse.page", "rehearse.queue", "rehearse.time_line"),
     "rehearse.topology",
 )

@@ -1,0 +1,1 @@
+"""OpenNebula: templates for the cluster's machines, in the language of three generations of releases."""
