@@ -15,7 +15,9 @@ SCRIPTS = sorted(
     for file in tree.rglob("*")
     if file.is_file() and file.read_bytes().startswith(b"#!/bin/sh")
 )
-OWN_DIRECTORIES = re.compile(r"(?<![\w.}])/(etc|run|usr/lib/gridengine|usr/share/imgbuild|var/lib/imgbuild)(?=[/:])")
+OWN_DIRECTORIES = re.compile(
+    r"(?<![\w.}])/(etc|run|sys/class/dmi|usr/lib/gridengine|usr/share/imgbuild|var/lib/imgbuild)(?=[/:])"
+)
 
 
 def relative(file: Path) -> str:
@@ -155,6 +157,52 @@ def test_the_server_s_image_has_the_names_just_as_its_boot_makes_them(root: Root
     root.run(RESERVE_NAMES)
 
     assert root.file("/etc/hosts").read_bytes() == hosts.payload
+
+
+# vpn-instance
+
+VPN_INSTANCE = "openvpn-client/rootfs/usr/lib/imgbuild/vpn-instance"
+INSTANCE = "i-0123456789abcdef0"
+ASSET_TAG, CLOUD_INIT = "/sys/class/dmi/id/board_asset_tag", "/run/cloud-init/.instance-id"
+
+
+def told_of(root: Root) -> str:
+    return root.file("/run/imgbuild/instance.conf").read_text()
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        pytest.param({ASSET_TAG: INSTANCE}, f"setenv UV_INSTANCE {INSTANCE}\n", id="on Nitro"),
+        pytest.param({CLOUD_INIT: INSTANCE}, f"setenv UV_INSTANCE {INSTANCE}\n", id="on Xen, after cloud-init"),
+        pytest.param(
+            {ASSET_TAG: INSTANCE, CLOUD_INIT: "i-00000000000000000"},
+            f"setenv UV_INSTANCE {INSTANCE}\n",
+            id="the firmware goes first",
+        ),
+        pytest.param({ASSET_TAG: "Not Specified"}, "\n", id="on a machine of another kind"),
+        pytest.param({ASSET_TAG: "i-0123 remote 10.6.6.6"}, "\n", id="text that only begins like an id"),
+        pytest.param({}, "\n", id="on a machine without such a tag"),
+    ],
+)
+def test_a_worker_tells_which_instance_it_is_if_it_knows(files: dict[str, str], told: str, root: Root) -> None:
+    for path, text in files.items():
+        root.file(path).parent.mkdir(parents=True)
+        root.file(path).write_text(f"{text}\n")
+
+    done = root.run(VPN_INSTANCE)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert told_of(root) == told
+
+
+def test_a_worker_whose_instance_is_not_known_any_more_does_not_tell_the_old_one(root: Root) -> None:
+    root.file("/run/imgbuild").mkdir()
+    root.file("/run/imgbuild/instance.conf").write_text(f"setenv UV_INSTANCE {INSTANCE}\n")
+
+    root.run(VPN_INSTANCE)
+
+    assert told_of(root) == "\n"
 
 
 # vpn-up and join
@@ -298,6 +346,52 @@ def test_a_worker_that_connects_is_noted_by_name_and_machine(
     assert done.returncode == 0
     assert notes_of(server) == {"workernode0": f"here {machine}\n"}
     assert server.file("/run/imgbuild/workers-changed").exists()
+
+
+def instances_of(server: Root) -> dict[str, str]:
+    return {note.name: note.read_text() for note in server.file("/run/imgbuild/instances").iterdir()}
+
+
+@pytest.mark.parametrize("instance", ["i-0123abcd", INSTANCE])
+def test_the_instance_that_a_worker_says_it_is_is_noted(instance: str, server: Root) -> None:
+    done = server.run(NOTE_WORKER, **CONNECT, **FROM_ONE, UV_INSTANCE=instance)
+
+    assert done.returncode == 0
+    assert instances_of(server) == {"workernode0": f"{instance}\n"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(
+            "",
+            "i-",
+            "i-0123abc",
+            "i-0123456789abcdef",
+            "i-0123456789abcdef01",
+            "I-0123abcd",
+            "i-0123ABCD",
+            "xi-0123abcd",
+        ),
+        *("i-0123abcd ", "i-0123abcd\ni-0123abcd", "i-../../../etc", "$(reboot)", "i-\x1b[2J1234", "i-ééééabcd"),
+    ],
+)
+def test_what_is_no_id_of_an_instance_is_not_noted_and_takes_the_place_of_none(said: str, server: Root) -> None:
+    server.run(NOTE_WORKER, **CONNECT, **FROM_ONE, UV_INSTANCE=INSTANCE)
+
+    done = server.run(NOTE_WORKER, **{**CONNECT, "trusted_port": "4712"}, **FROM_ONE, UV_INSTANCE=said)
+
+    assert done.returncode == 0
+    assert instances_of(server) == {}
+    assert list(notes_of(server)) == ["workernode0"]
+
+
+def test_a_vpn_server_that_starts_knows_no_instance(server: Root) -> None:
+    server.run(NOTE_WORKER, **CONNECT, **FROM_ONE, UV_INSTANCE=INSTANCE)
+
+    server.run(NOTE_WORKER, script_type="up")
+
+    assert instances_of(server) == {}
 
 
 def test_a_worker_that_disconnects_is_noted_as_gone_in_a_while(server: Root) -> None:

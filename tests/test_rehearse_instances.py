@@ -26,11 +26,16 @@ def topology() -> Topology:
 
 
 def test_the_firmware_of_a_worker_says_that_it_is_an_instance(topology: Topology) -> None:
-    [option, value] = firmware_options(topology.workers[0])
+    options = list(firmware_options(topology.workers[0]))
 
-    uuid = identity_of("worker-1").uuid
-    assert (option, uuid[:3]) == ("-smbios", "ec2")
-    assert value == f"type=1,manufacturer=Amazon EC2,product=t3.small,uuid={uuid},serial={uuid}"
+    identity = identity_of("worker-1")
+    assert identity.uuid.startswith("ec2")
+    assert options == [
+        "-smbios",
+        f"type=1,manufacturer=Amazon EC2,product=t3.small,uuid={identity.uuid},serial={identity.uuid}",
+        "-smbios",
+        f"type=2,manufacturer=Amazon EC2,asset={identity.instance_id}",
+    ]
 
 
 def test_the_firmware_of_a_host_says_nothing_of_the_kind(topology: Topology) -> None:

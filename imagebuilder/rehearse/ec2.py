@@ -5,7 +5,14 @@ from collections.abc import Collection
 
 from imagebuilder.programs import run_program
 from imagebuilder.rehearse.guest import Guest
-from imagebuilder.rehearse.instances import LOGIN_KEY, make_key_pair, metadata, public_half, write_metadata
+from imagebuilder.rehearse.instances import (
+    LOGIN_KEY,
+    identity_of,
+    make_key_pair,
+    metadata,
+    public_half,
+    write_metadata,
+)
 from imagebuilder.rehearse.metadata_service import Request, read_requests
 from imagebuilder.rehearse.record import Skip, Trial, require
 from imagebuilder.rehearse.running import RunningCluster
@@ -15,6 +22,7 @@ PROVES = {
     "ec2.login": "With that key one logs in to it by ssh from the public side, and its host key is its own.",
     "ec2.metadata": "It asked the metadata service with a token each time (IMDSv2).",
     "ec2.volume": "Its root file system has taken all of a volume that is larger than the image.",
+    "ec2.instance-id": "The server's note of the first worker has the id by which EC2 knows that.",
     "ec2.copy": "A copy of its disk that is another instance takes the key of that instance.",
 }
 
@@ -52,6 +60,9 @@ async def prove_ec2(cluster: RunningCluster, worker: Guest) -> None:
         async with record.check("ec2.volume") as trial:
             _require_edit(cluster, worker)
             await _require_whole_volume(trial, worker)
+    if record.wants("ec2.instance-id"):
+        async with record.check("ec2.instance-id") as trial:
+            await _require_noted(cluster, trial, worker)
     if record.wants("ec2.copy"):
         async with record.check("ec2.copy") as trial:
             _require_edit(cluster, worker)
@@ -126,6 +137,13 @@ async def _require_whole_volume(trial: Trial, worker: Guest) -> None:
         within_s=_KEY_LIMIT_S,
         what="the root file system is smaller than its disk",
     )
+
+
+async def _require_noted(cluster: RunningCluster, trial: Trial, worker: Guest) -> None:
+    """See that the server knows which instance the worker is. Raises CheckFailure."""
+    ran = await trial.run(cluster.server, "cat", f"/run/imgbuild/instances/{worker.name}")
+    instance_id = identity_of(worker.plan.label).instance_id
+    require(ran.code == 0 and ran.output.strip() == instance_id, f"it is not noted that {worker.name} is {instance_id}")
 
 
 async def _become_another(cluster: RunningCluster, trial: Trial, worker: Guest) -> None:

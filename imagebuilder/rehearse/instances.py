@@ -38,8 +38,11 @@ def identity_of(label: str, launch: str = "") -> Identity:
 def firmware_options(plan: GuestPlan) -> Iterator[str]:
     """The options of QEMU by which a worker's firmware says that it is an instance, as one of EC2's does."""
     if plan.machine.host is None:
-        name = identity_of(plan.label).uuid
+        identity = identity_of(plan.label)
+        name = identity.uuid
         yield from ("-smbios", f"type=1,manufacturer=Amazon EC2,product=t3.small,uuid={name},serial={name}")
+        # As Nitro's; that of Xen instances has no such tag.
+        yield from ("-smbios", f"type=2,manufacturer=Amazon EC2,asset={identity.instance_id}")
 
 
 def make_key_pair(directory: Path, name: str, *, log: Path) -> str:
