@@ -6,11 +6,13 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuilder.errors import BuildError, HostError
 
 DEBIAN_PACKAGE = {
+    "cc": "gcc",
     "mmdebstrap": "mmdebstrap",
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
@@ -50,6 +52,38 @@ def run_program(
     BuildError, with the last lines it printed, if it fails or takes longer than `timeout_s` seconds.
     """
     name = Path(argv[0]).name
+    answer = ask_program(argv, stdin=stdin, environment=environment, timeout_s=timeout_s)
+    if log is not None:
+        with log.open("ab") as stream:
+            stream.write(f"$ {' '.join(map(str, argv))}\n".encode() + answer.output + answer.trouble)
+    if answer.exit_code != 0:
+        said = (answer.trouble or answer.output).decode(errors="replace").strip().splitlines()[-4:]
+        where = f"{name} (exit {answer.exit_code})"
+        raise BuildError("; ".join(said) or "no message", where=where, fix=f"read {log}" if log else None)
+    return answer.output.decode(errors="replace")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a program ended with, and what it wrote to its standard output and its standard error."""
+
+    exit_code: int
+    output: bytes
+    trouble: bytes
+
+
+def ask_program(
+    argv: Sequence[str | Path],
+    *,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
+) -> Answer:
+    """Run `argv` to its end, as `run_program` does; that it refuses what it was given is no error here.
+
+    Raises HostError if the program is not installed and BuildError if it takes longer than `timeout_s` seconds.
+    """
+    name = Path(argv[0]).name
     try:
         process = subprocess.Popen(
             [os.fspath(word) for word in argv],
@@ -67,14 +101,7 @@ def run_program(
         raise BuildError(f"{name} took longer than {timeout_s:g} s and was ended") from error
     finally:
         _end_group(process)
-    if log is not None:
-        with log.open("ab") as stream:
-            stream.write(f"$ {' '.join(map(str, argv))}\n".encode() + output + trouble)
-    if process.returncode != 0:
-        said = (trouble or output).decode(errors="replace").strip().splitlines()[-4:]
-        where = f"{name} (exit {process.returncode})"
-        raise BuildError("; ".join(said) or "no message", where=where, fix=f"read {log}" if log else None)
-    return output.decode(errors="replace")
+    return Answer(exit_code=process.returncode, output=output, trouble=trouble)
 
 
 class RunningProgram:

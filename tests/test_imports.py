@@ -44,6 +44,7 @@ OWNER_OF_LIBRARY: dict[str, str | tuple[str, ...]] = {
     "zlib_ng": "ec2.gzip_member",
 }
 OWNER_OF_PROGRAM = {
+    "cc": "xen.xl",
     "mke2fs": "image.bootstrap",
     "mmdebstrap": "image.bootstrap",
     "qemu-img": "image.qemu_img",
@@ -55,7 +56,10 @@ KNOW_EVERY_PROGRAM = {"programs", "host.checks"}
 
 # These take values and return values; they may read the file that they are given.
 PURE = (
-    *("errors", "secret", "recipe", "plan", "edits", "xen.domain", "xen.configuration"),
+    *("errors", "secret", "recipe", "plan", "edits"),
+    *("xen.configuration", "xen.disk_spec", "xen.domain", "xen.rules_boot", "xen.rules_disks", "xen.rules_guest"),
+    *("xen.rules_keys", "xen.rules_network", "xen.surroundings", "xen.xl_cfg", "xen.xl_keys", "xen.xl_messages"),
+    "xen.xl_mistakes",
     *("compare.contents", "compare.difference", "pki.fingerprints", "pki.index", "pki.status"),
     *("ec2.ami", "ec2.prune", "ec2.signing", "ec2.rows"),
     *("ec2.boot_sectors", "ec2.call_failed", "ec2.evidence", "ec2.initramfs", "ec2.marks", "ec2.rule", "ec2.seal"),

@@ -29,6 +29,11 @@ _BOOT_OF_TYPE: Mapping[XenType, tuple[XenBoot, ...]] = {
     "hvm": ("firmware", "kernel"),
 }
 
+# What an initramfs of Debian's smallest kernel takes to unpack, and the kernel beside it.
+LEAST_MEMORY_MIB = 64
+# xen/include/public/hvm/hvm_info_table.h: HVM_MAX_VCPUS, also of pvh; pv guests could have more than any host has.
+MOST_VCPUS: Mapping[XenType, int] = {"pv": 512, "pvh": 128, "hvm": 128}
+
 
 class XenDomain(Strict):
     """How Xen runs the machine; see xl.cfg(5) and docs/xen.md."""
@@ -41,10 +46,10 @@ class XenDomain(Strict):
     for Xen, in dom0's grub-xen-host, reads the menu inside the guest; pv and pvh. `firmware`: the BIOS; hvm, its
     default."""
     vcpus: Annotated[Integer, Field(ge=1, le=512)] = 1
-    """Virtual CPUs."""
-    memory_mib: Annotated[Integer, Field(ge=64)] = 1024
+    """Virtual CPUs; pvh and hvm guests have at most 128."""
+    memory_mib: Annotated[Integer, Field(ge=LEAST_MEMORY_MIB)] = 1024
     """Memory in MiB."""
-    maxmem_mib: Annotated[Integer, Field(ge=64)] | None = None
+    maxmem_mib: Annotated[Integer, Field(ge=LEAST_MEMORY_MIB)] | None = None
     """What the guest's memory may grow to, in MiB; as much as `memory_mib` if it is not given."""
     extra: KernelOptions | None = None
     """Kernel options behind those in the image's GRUB menu; with `boot: pygrub` or `kernel`."""
@@ -70,6 +75,14 @@ class XenDomain(Strict):
             fix = f"use {' or '.join(_BOOT_OF_TYPE[kind])}, or another type"
             raise refuse(f"a guest of type {kind} cannot boot by {boot}", fix)
         return boot
+
+    @field_validator("vcpus")
+    @classmethod
+    def _vcpus_fit(cls, vcpus: int, others: ValidationInfo) -> int:
+        kind: XenType | None = others.data.get("type")
+        if kind is not None and vcpus > MOST_VCPUS[kind]:
+            raise refuse(f"a guest of type {kind} has at most {MOST_VCPUS[kind]}", "use fewer, or another type")
+        return vcpus
 
     @field_validator("maxmem_mib")
     @classmethod
