@@ -2,13 +2,27 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import ClassVar, Literal
 
 from imagebuilder.edits.edit import Edit, Machine
+from imagebuilder.plan.changes import WriteFile
 from imagebuilder.plan.check import Check, Instance, Matches
 from imagebuilder.recipe.cluster import InterfaceName
+from imagebuilder.recipe.mac_address import mac_address
 from imagebuilder.recipe.model import Strict
 from imagebuilder.recipe.source import Keys
+
+# Only cards: a bridge has the MAC address of its first port.
+_LINK = """\
+# The name of this card, whatever the kernel or udev would call it: enX0 under Xen, ens3 elsewhere; systemd.link(5)
+[Match]
+MACAddress={mac}
+Type=ether
+
+[Link]
+Name={name}
+"""
 
 
 class Device(Strict):
@@ -26,6 +40,10 @@ class Interfaces(Edit):
     """Writes /etc/network/interfaces (ifupdown), and the systemd target that says the private network is there.
 
     Whatever needs the private network comes after `imgbuild-private.target`, on every kind of machine.
+
+    The interfaces of a host have their names by MAC address (systemd.link(5)), those that `imgbuild xen` gives it:
+    so eth0 is eth0 also on a base of one's own whose kernel options leave the names to udev, which under Xen calls
+    it enX0. With other MAC addresses names come about as they would have anyway.
     """
 
     overlay: ClassVar[str] = "interfaces"
@@ -40,6 +58,16 @@ class Interfaces(Edit):
             "devices": [self._row(name, machine) for name in sorted(self.devices)],
             "tap": machine.cluster.recipe.vpn.device,
         }
+
+    def intents(self, machine: Machine) -> Iterator[WriteFile]:
+        if machine.host is None:  # many machines, whose MAC addresses nobody knows
+            return
+        for name in sorted(self.devices):
+            mac = mac_address(machine.cluster.recipe.name, machine.name, name)
+            yield WriteFile(
+                path=PurePosixPath(f"/etc/systemd/network/10-imgbuild-{name}.link"),
+                content=_LINK.format(mac=mac, name=name).encode(),
+            )
 
     def _row(self, name: str, machine: Machine) -> dict[str, object]:
         device = self.devices[name]

@@ -7,9 +7,9 @@ from ipaddress import IPv4Address, IPv4Network
 from imagebuilder.edits.edit import Machine
 from imagebuilder.errors import UsageError
 from imagebuilder.plan.check import Instance
+from imagebuilder.recipe.mac_address import mac_address
 from imagebuilder.rehearse.outcome import Attachment
 from imagebuilder.site import Site
-from imagebuilder.xen.domain import mac_address
 
 # An instance of EC2's t3.small has 2 GiB, but what a worker needs to join is a fraction of that.
 _WORKER_MEMORY_MIB = 1024
@@ -101,7 +101,7 @@ def _plan(site: Site, machine: Machine, label: str) -> GuestPlan:
         Attachment(
             device=name,
             network=device.network,
-            mac=mac_address(f"{site.cluster.recipe.name}/{label}/{name}"),
+            mac=mac_address(site.cluster.recipe.name, label, name),
             address=str(addresses[device.network]) if device.method == "static" else None,
         )
         for name, device in sorted(devices.items())

@@ -3,7 +3,6 @@
 `make_domain` makes one for a machine; `configuration.py` writes it in the language of xl.cfg(5).
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,9 @@ from uuid import UUID, uuid5
 from imagebuilder.edits.edit import Machine
 from imagebuilder.edits.interfaces import Interfaces
 from imagebuilder.image.appliance import DiskFormat
+from imagebuilder.recipe.mac_address import mac_address
 from imagebuilder.recipe.xen import XenBoot, XenDomain, XenType
 
-# The block of MAC addresses that belongs to the Xen project, for use by anybody's guests.
-_XEN_OUI = "00:16:3e"
 _NAMESPACE = UUID("5b0ab1e7-4f55-4c0a-9a3f-6d1a4f6b9c1e")
 # Where Debian's grub-xen-host keeps them in dom0.
 _PVGRUB: Mapping[XenType, Path] = {
@@ -139,16 +137,10 @@ def network_interfaces(machine: Machine, interfaces: Interfaces | None) -> list[
     devices = interfaces.devices if interfaces else {}
     return [
         NetworkInterface(
-            mac=mac_address(f"{recipe.name}/{machine.name}/{name}"), bridge=recipe.networks[device.network].bridge
+            mac=mac_address(recipe.name, machine.name, name), bridge=recipe.networks[device.network].bridge
         )
         for name, device in sorted(devices.items())
     ]
-
-
-def mac_address(identity: str) -> str:
-    """A MAC address that always is the same for the same `identity`."""
-    tail = hashlib.sha256(identity.encode()).digest()[:3]
-    return ":".join([_XEN_OUI, *(f"{byte:02x}" for byte in tail)])
 
 
 def console_of(kind: XenType) -> str:
