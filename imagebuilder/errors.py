@@ -99,7 +99,7 @@ class Leftover:
 
 
 class RemoteError(ImgbuildError):
-    """A cloud refused or failed; all that the run had made there is removed again."""
+    """A cloud or a cluster cannot be reached, refused or failed; what the run had made there is removed again."""
 
     exit_code = 6
 

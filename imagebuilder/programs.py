@@ -1,13 +1,17 @@
 """Runs a program of the host, the same way everywhere: no shell, no inherited input, nothing left behind."""
 
 import os
+import select
 import shutil
 import signal
 import subprocess
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from imagebuilder.errors import BuildError, HostError
 
@@ -35,6 +39,12 @@ DEBIAN_PACKAGE = {
 
 # Debian keeps sfdisk and mke2fs in /sbin, which is not on a plain user's PATH.
 _ADMINISTRATOR_PATH = ("/usr/sbin", "/sbin")
+
+_CHUNK_BYTES = 1 << 16
+# A job is some 400 bytes in Grid Engine's XML: an answer of more is none, and must not fill the memory.
+_MOST_ANSWER_BYTES = 64 << 20
+_LONGEST_LINE_BYTES = 1024
+_END_PAUSE_S = 0.2
 
 
 def run_program(
@@ -153,6 +163,80 @@ def start_program(
         except FileNotFoundError as error:
             raise _not_installed(Path(argv[0]).name) from error
     return RunningProgram(process)
+
+
+class Conversation:
+    """A program that reads questions and prints answers for as long as it is asked; see `start_conversation`."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", trouble: IO[bytes]) -> None:
+        self._process = process
+        self._trouble = trouble
+
+    def ask(self, question: str, *, last_line: str, within_s: float) -> str:
+        """Give it `question`, and return what it prints, to the end of a line that begins with `last_line`.
+
+        Raises TimeoutError if that does not come within so many seconds, and EOFError if the program ends before, or
+        goes on for more than 64 MiB. It has to be ended then.
+        """
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None  # noqa: S101, PT018 - see start_conversation
+        deadline = time.monotonic() + within_s
+        # One that has ended already has said why, and is found to have ended below.
+        with suppress(BrokenPipeError):
+            stdin.write(question.encode())
+        answer = bytearray()
+        while not _ends_with_line(answer, last_line.encode()):
+            readable, _, _ = select.select([stdout], [], [], max(0, deadline - time.monotonic()))
+            if not readable:
+                raise TimeoutError
+            chunk = os.read(stdout.fileno(), _CHUNK_BYTES)
+            if not chunk or len(answer) > _MOST_ANSWER_BYTES:
+                raise EOFError
+            answer += chunk
+        return answer.decode(errors="replace")
+
+    def end(self) -> tuple[int, str]:
+        """End it, with all of its process group, and wait for that.
+
+        Returns its exit status, negative for a signal, and the last of what it said on standard error.
+        """
+        # One that has closed its output is about to end by itself, and its status says why.
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_PAUSE_S)
+        _end_group(self._process)
+        with self._trouble:
+            said = os.pread(
+                self._trouble.fileno(), _CHUNK_BYTES, max(0, self._trouble.seek(0, os.SEEK_END) - _CHUNK_BYTES)
+            )
+        return self._process.returncode, said.decode(errors="replace")
+
+
+def _ends_with_line(text: bytearray, beginning: bytes) -> bool:
+    """Whether the last line of `text` is whole, and begins so."""
+    last = bytes(text[-_LONGEST_LINE_BYTES:])
+    return last.endswith(b"\n") and last[:-1].rpartition(b"\n")[2].startswith(beginning)
+
+
+def start_conversation(argv: Sequence[str | Path]) -> Conversation:
+    """Start `argv`, which waits for questions on its standard input. The caller ends it.
+
+    Raises HostError if the program is not installed.
+    """
+    trouble = tempfile.TemporaryFile()  # noqa: SIM115 - Conversation.end closes it
+    try:
+        process = subprocess.Popen(
+            [os.fspath(word) for word in argv],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=trouble,
+            env=_environment(None),
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        trouble.close()
+        raise _not_installed(Path(argv[0]).name) from error
+    return Conversation(process, trouble)
 
 
 class Daemon:

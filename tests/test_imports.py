@@ -16,7 +16,7 @@ LAYERS = (
     {"edits"},
     {"site"},
     {"host", "image", "pki"},
-    {"cloud", "compare", "xen"},
+    {"cloud", "compare", "operate", "xen"},
     {"ec2"},
     {"opennebula"},
     {"rehearse"},
@@ -74,6 +74,7 @@ PURE = (
         "pki.status",
     ),
     *("opennebula.parser", "opennebula.template"),
+    *("operate.grid", "operate.reading", "operate.status"),
     *("rehearse.network_drawing", "rehearse.outcome", "rehearse.page", "rehearse.queue", "rehearse.time_line"),
     "rehearse.topology",
 )

@@ -1,4 +1,5 @@
-from imagebuilder.rehearse.queue import QueueInstance, queue_command, queue_instances
+from imagebuilder.operate.grid import QueueInstance
+from imagebuilder.rehearse.queue import queue_command, queue_instances
 from imagebuilder.rehearse.running import is_well_on
 
 # What qstat of Grid Engine 8.1.9 prints, with the blanks at its lines' ends.

@@ -19,6 +19,7 @@ from imagebuilder.cli import (
     bundle,
     clean,
     cloud,
+    cluster,
     diff,
     doctor,
     images,
@@ -54,8 +55,8 @@ app = typer.Typer(
 
 Exit codes: 0 done, or the same · 1 different, or a check failed · 2 wrong usage · 3 recipes invalid ·
 4 this machine lacks something (see `imgbuild doctor`) · 5 build failed, nothing published ·
-6 a cloud failed, nothing is left there · 7 a cloud failed, what is left there is listed ·
-130 interrupted, cleaned up.
+6 a cloud failed, nothing is left there, or a cluster cannot be reached ·
+7 a cloud failed, what is left there is listed · 130 interrupted, cleaned up.
 """,
     epilog="Run `imgbuild COMMAND --help` for what each command does.",
 )
@@ -146,6 +147,7 @@ app.command(name="unbundle")(unbundle.unbundle_image)
 app.add_typer(pki.app)
 app.add_typer(ami.app)
 app.add_typer(cloud.app)
+app.add_typer(cluster.app)
 app.command()(doctor.doctor)
 app.command()(clean.clean)
 

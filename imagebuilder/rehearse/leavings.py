@@ -61,6 +61,11 @@ def kept_rehearsals(store: Store) -> Iterator[KeptRehearsal]:
             yield KeptRehearsal(directory=directory, holder=holder)
 
 
+def newest_kept(store: Store) -> KeptRehearsal | None:
+    """Of the rehearsals that run on by themselves the one that was started last."""
+    return max(kept_rehearsals(store), key=lambda kept: (kept.directory / HOLDER).stat().st_mtime, default=None)
+
+
 def end_kept(kept: KeptRehearsal) -> None:
     """End a kept rehearsal: its guests, its networks, and its directory."""
     kept.holder.end()

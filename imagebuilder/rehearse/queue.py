@@ -1,8 +1,9 @@
-"""Reads what Grid Engine's `qstat -f` prints. Pure."""
+"""Reads what Grid Engine's `qstat -f` prints for people, which is what a report shows. Pure."""
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from imagebuilder.operate.grid import QueueInstance
 
 # queuename qtype resv/used/tot. load_avg arch states; the last is blank for an instance that is well, qstat(1).
 _INSTANCE = re.compile(
@@ -10,23 +11,6 @@ _INSTANCE = re.compile(
     r"[ \t]*(?P<states>[A-Za-z]*)[ \t]*$",
     re.MULTILINE,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class QueueInstance:
-    """A queue on one host: slots in use and in all, and states such as `au`, load unknown and in alarm."""
-
-    queue: str
-    host: str
-    used: int
-    total: int
-    arch: str
-    states: str
-
-    @property
-    def is_well(self) -> bool:
-        """Whether it takes jobs: the host reports, and nothing is wrong or suspended."""
-        return not self.states and self.arch != "-NA-"
 
 
 def queue_command(user: str = "*") -> tuple[str, ...]:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from imagebuilder.host.accelerator import Accelerator
 from imagebuilder.image.store import Image
+from imagebuilder.operate.grid import QueueInstance
 from imagebuilder.plan.check import Instance
 from imagebuilder.rehearse.guest import Guest, Start
 from imagebuilder.rehearse.networks import Networks
 from imagebuilder.rehearse.qmp import GuestError
-from imagebuilder.rehearse.queue import QueueInstance, queue_command, queue_instances
+from imagebuilder.rehearse.queue import queue_command, queue_instances
 from imagebuilder.rehearse.record import Record, Trial, Watcher
 from imagebuilder.rehearse.topology import GuestPlan, Topology
 from imagebuilder.site import Site
