@@ -8,7 +8,7 @@ ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 # libguestfs builds its appliance from a kernel of this machine; a container has none.
 HAS_KERNEL := $(wildcard /boot/vmlinuz-* /lib/modules/*/vmlinuz)
 HOST_PACKAGES := python3 python3-venv python3-guestfs libguestfs-tools qemu-system-x86 qemu-utils mmdebstrap \
-	fdisk e2fsprogs openssl uidmap util-linux iproute2 dnsmasq-base nmap tcpdump openssh-client \
+	fdisk e2fsprogs openssl uidmap util-linux iproute2 dnsmasq-base nmap tcpdump openssh-client rsync \
 	$(if $(HAS_KERNEL),,linux-image-cloud-amd64)
 TEST_PACKAGES := chromium gcc git openvpn pigz shellcheck xen-utils-4.17
 MISSING = $(shell for name in $(1); do dpkg-query -W -f '$${Status}' $$name 2>/dev/null | \

@@ -49,6 +49,7 @@ OWNER_OF_PROGRAM = {
     "mmdebstrap": "image.bootstrap",
     "qemu-img": "image.qemu_img",
     "qemu-system-x86_64": "host.accelerator",
+    "rsync": "xen.dom0",
     "sfdisk": "image.bootstrap",
 }
 # The first knows the package of each program, the second asks each for its version.
@@ -59,7 +60,7 @@ PURE = (
     *("errors", "secret", "recipe", "plan", "edits"),
     *("xen.configuration", "xen.disk_spec", "xen.domain", "xen.rules_boot", "xen.rules_disks", "xen.rules_guest"),
     *("xen.rules_keys", "xen.rules_network", "xen.surroundings", "xen.xl_cfg", "xen.xl_keys", "xen.xl_messages"),
-    "xen.xl_mistakes",
+    *("xen.folder_texts", "xen.xl_mistakes"),
     *("compare.contents", "compare.difference", "pki.fingerprints", "pki.index", "pki.status"),
     *("ec2.ami", "ec2.prune", "ec2.signing", "ec2.rows"),
     *("ec2.boot_sectors", "ec2.call_failed", "ec2.evidence", "ec2.initramfs", "ec2.marks", "ec2.rule", "ec2.seal"),

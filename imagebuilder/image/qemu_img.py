@@ -111,6 +111,12 @@ def make_overlay(path: Path, *, base: Path, base_format: DiskFormat) -> None:
     run_program(["qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", base_format, path], timeout_s=60)
 
 
+def name_backing_file(path: Path, backing: str, backing_format: DiskFormat) -> None:
+    """Let the qcow2 overlay at `path` name its backing file by `backing`, the same content under another name."""
+    options = ["-u", "-f", "qcow2", "-b", backing, "-F", backing_format]
+    run_program(["qemu-img", "rebase", *options, path], timeout_s=60)
+
+
 def enlarge(path: Path, by_bytes: int) -> None:
     """Make the qcow2 disk at `path` larger by so many bytes, which read as zeros."""
     run_program(["qemu-img", "resize", "-q", "-f", "qcow2", path, f"+{by_bytes}"], timeout_s=60)
@@ -119,9 +125,19 @@ def enlarge(path: Path, by_bytes: int) -> None:
 def copy_to_raw(path: Path, *, base: Path, base_format: DiskFormat) -> None:
     """Make `path` a full raw copy of `base`: a reflink where the file system can, else with its holes."""
     if base_format == "raw":
-        run_program(["cp", "--reflink=auto", "--sparse=always", "--no-preserve=mode", base, path])
+        copy_file(path, image=base)
     else:
         run_program(["qemu-img", "convert", "-f", base_format, "-O", "raw", base, path])
+
+
+def copy_to_qcow2(path: Path, *, image: Path, image_format: DiskFormat) -> None:
+    """Make `path` a qcow2 copy of all that a machine sees on `image`; it needs no other file."""
+    run_program(["qemu-img", "convert", "-f", image_format, "-O", "qcow2", image, path])
+
+
+def copy_file(path: Path, *, image: Path) -> None:
+    """Make `path` a copy of one image file as it is: a reflink where the file system can, else with its holes."""
+    run_program(["cp", "--reflink=auto", "--sparse=always", "--no-preserve=mode", image, path])
 
 
 def copy_flat(path: Path, *, image: Path, image_format: DiskFormat) -> None:
@@ -131,7 +147,7 @@ def copy_flat(path: Path, *, image: Path, image_format: DiskFormat) -> None:
     cannot be read.
     """
     if image_format == "raw" or _is_plain(image):
-        run_program(["cp", "--reflink=auto", "--sparse=always", "--no-preserve=mode", image, path])
+        copy_file(path, image=image)
     else:
         run_program(["qemu-img", "convert", "-f", image_format, "-O", image_format, image, path])
 
