@@ -9,7 +9,7 @@ import typer
 from imagebuilder.cli.bench import known_credentials, make_credentials, open_bench, say
 from imagebuilder.cli.images import describe
 from imagebuilder.cli.settings import Settings
-from imagebuilder.cli.xen import write_configuration
+from imagebuilder.cli.xen import write_configurations
 from imagebuilder.image.build import build_images, image_key, plan_images, select_machines
 from imagebuilder.site import load_site
 
@@ -52,8 +52,7 @@ def build(
                 typer.echo(f"{one.plan.name}: {'unchanged' if same else 'would be built'}")
             return
         results = build_images(planned, image_format.value, bench)
-    for result in results:
-        write_configuration(site, result.image, bench.store)
+        write_configurations(site, [result.image for result in results], bench)
     if json_output:
         rows = [{**describe(result.image, bench.store), "outcome": result.outcome} for result in results]
         typer.echo(json.dumps(rows, indent=2))

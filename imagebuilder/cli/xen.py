@@ -1,50 +1,119 @@
 """`imgbuild xen`: the xl configurations of finished images."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
+from imagebuilder.cli.bench import open_reading_bench
 from imagebuilder.cli.images import JsonOutput, select_images
 from imagebuilder.cli.settings import Settings
+from imagebuilder.cli.xl_lint import lint
 from imagebuilder.errors import UsageError
-from imagebuilder.image.build import select_machines
+from imagebuilder.image.bases import Bench
 from imagebuilder.image.store import Image, Store
-from imagebuilder.site import Site
+from imagebuilder.recipe.xen import XenDomain
+from imagebuilder.site import Site, load_site
 from imagebuilder.xen.configuration import configuration_text
-from imagebuilder.xen.domain import make_domain
+from imagebuilder.xen.guests import guests_of, make_domains
 
 
-def xen(
+class _Type(StrEnum):
+    pv = "pv"
+    pvh = "pvh"
+    hvm = "hvm"
+
+
+class _Boot(StrEnum):
+    pygrub = "pygrub"
+    kernel = "kernel"
+    pvgrub = "pvgrub"
+    firmware = "firmware"
+
+
+def xen(  # noqa: PLR0913, PLR0917 - one parameter an option
     ctx: typer.Context,
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[ROLE|NAME]…", help="Which images.  [default: all]")
+    ] = None,
+    guest_type: Annotated[
+        _Type | None, typer.Option("--type", help="Another kind of guest than the recipe says; only to look at.")
+    ] = None,
+    boot: Annotated[
+        _Boot | None, typer.Option("--boot", help="Another way to boot than the recipe says; only to look at.")
+    ] = None,
+    flat: Annotated[
+        bool,
+        typer.Option("--flat", help="Make a raw copy of each disk, once, and name that: for a dom0 without qemu."),
+    ] = False,
+    lint_files: Annotated[
+        list[Path] | None,
+        typer.Option("--lint", metavar="FILE", help="Check this xl configuration instead, and others behind it."),
     ] = None,
     json_output: JsonOutput = False,
 ) -> None:
     """Print the xl configuration of finished images that run under Xen; `imgbuild build` keeps them in the store.
 
-    Use one with `xl create FILE`; `imgbuild show NAME` says where the file is.
+    Use one with `xl create FILE`; `imgbuild show NAME` says where the file is. With `boot: kernel` the image's kernel
+    and initramfs are copied into the store, once for all images of one base. --type, --boot and --flat print what then
+    would be so, and leave the files in the store alone.
+
+    --lint checks any xl configuration: its grammar, the things that xl takes without a word (unknown keys, bad or
+    double addresses, too little memory, a disk that is not there or of another format, a bridge that the cluster does
+    not have), and what the real xl says, where there is one. Each fault has its line and column. Exits with 1 if
+    there is any.
     """
     settings: Settings = ctx.obj
+    if lint_files:
+        if guest_type or boot or flat:
+            raise UsageError("--lint checks files, and goes with no other option but --json", fix="leave the rest out")
+        # `--lint *.cfg` names all but the first of them as arguments.
+        lint([*lint_files, *map(Path, names or [])], settings, json_output=json_output)
+        return
+    site = load_site(settings.site_directory)
     store = Store(root=settings.store)
-    found = [(image, path) for image in select_images(store, names or []) for _, path in store.artifacts(image)]
-    if names and not found:
+    guests = guests_of(site, select_images(store, names or []))
+    if names and not guests:
         raise UsageError(f"no Xen machine among {', '.join(names)}", fix="set `xen:` in the role's recipe, and build")
+    changed = [replace(guest, options=_changed(guest.options, guest_type, boot)) for guest in guests]
+    with open_reading_bench(settings, "xen") as bench:
+        domains = make_domains(changed, bench, disks="flat" if flat else "as built")
+    is_as_built = not (guest_type or boot or flat)
+    texts = {domain.name: configuration_text(domain) for domain in domains}
+    paths = {name: store.write_artifact("xen", f"{name}.cfg", text) for name, text in texts.items() if is_as_built}
     if json_output:
         rows = [
-            {"name": image.name, "path": str(path), "text": path.read_text(encoding="utf-8")} for image, path in found
+            {"name": name, "path": str(paths[name]) if name in paths else None, "text": text}
+            for name, text in texts.items()
         ]
         typer.echo(json.dumps(rows, indent=2))
         return
-    typer.echo("\n".join(path.read_text(encoding="utf-8") for _, path in found), nl=False)
+    typer.echo("\n".join(texts.values()), nl=False)
 
 
-def write_configuration(site: Site, image: Image, store: Store) -> None:
-    """Write the Xen configuration of a finished image, if its role runs under Xen."""
-    role = site.roles[image.role]
-    if role.recipe.xen is None:
-        return
-    [machine] = select_machines(site, [image.name])
-    domain = make_domain(machine, role.recipe.xen, role.interfaces, disk=image.disk, disk_format=image.format)
-    store.write_artifact("xen", f"{image.name}.cfg", configuration_text(domain))
+def write_configurations(site: Site, images: Sequence[Image], bench: Bench) -> None:
+    """Write the Xen configuration of each finished image whose role runs under Xen."""
+    for domain in make_domains(guests_of(site, images), bench, disks="as built"):
+        bench.store.write_artifact("xen", f"{domain.name}.cfg", configuration_text(domain))
+
+
+def _changed(options: XenDomain, guest_type: _Type | None, boot: _Boot | None) -> XenDomain:
+    """The options with another type or another way to boot. Raises UsageError if that cannot be."""
+    if guest_type is None and boot is None:
+        return options
+    values = options.model_dump(exclude_unset=True)
+    if guest_type is not None and guest_type.value != options.type:
+        # What is for the recipe's own type: the other has ways of its own.
+        values = {**values, "type": guest_type.value, "boot": None, "vnc": None}
+    if boot is not None:
+        values["boot"] = boot.value
+    try:
+        return XenDomain.model_validate(values)
+    except ValidationError as error:
+        context = error.errors(include_url=False)[0].get("ctx", {})
+        raise UsageError(str(context.get("what", error)), fix=context.get("fix")) from error

@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 
 from imagebuilder.ec2.boot_sectors import DiskLayout
 from imagebuilder.ec2.marks import Mark
+from imagebuilder.image.grub_menu import GRUB_MENU, BootEntry, boot_entries
 from imagebuilder.plan.listing import Entry, Kind, Listing
 
-GRUB_MENU = PurePosixPath("/boot/grub/grub.cfg")
 PACKAGES = PurePosixPath("/var/lib/dpkg/info")
 _MOST_LINKS = 40  # ELOOP
 _MOST_TEXT_BYTES = 1 << 20  # a menu of GRUB with many kernels
@@ -74,7 +74,7 @@ class Evidence:
         """Everything inside `directory`, at any depth, that is no directory."""
         return (path for path in self.listing.below(directory) if self.listing[path].kind is not Kind.DIRECTORY)
 
-    def boot_entries(self) -> tuple["BootEntry", ...]:
+    def boot_entries(self) -> tuple[BootEntry, ...]:
         """What the menu of GRUB offers."""
         return tuple(boot_entries(self.text(GRUB_MENU) or ""))
 
@@ -102,41 +102,6 @@ def follow(listing: Mapping[PurePosixPath, Entry], path: PurePosixPath) -> PureP
         else:
             done = step
     return path
-
-
-@dataclass(frozen=True, kw_only=True)
-class BootEntry:
-    """One way to boot: the kernel, the options on its command line, its initramfs archives; paths as in the menu."""
-
-    kernel: PurePosixPath
-    options: tuple[str, ...]
-    archives: tuple[PurePosixPath, ...]
-
-    def values(self, name: str) -> tuple[str, ...]:
-        """What follows `NAME=`, each time that it is there."""
-        return tuple(option.removeprefix(f"{name}=") for option in self.options if option.startswith(f"{name}="))
-
-
-def boot_entries(menu: str) -> Iterator[BootEntry]:
-    """The entries in the text of a grub.cfg that load a Linux kernel."""
-    kernel: tuple[str, ...] = ()
-    archives: list[PurePosixPath] = []
-    for line in (*menu.splitlines(), "}"):
-        match line.split():
-            case [("linux" | "linux16" | "linuxefi"), *words] if words:
-                kernel, archives = tuple(words), []
-            case [("initrd" | "initrd16" | "initrdefi"), *words]:
-                archives = [_in_menu(word) for word in words]
-            case ["}", *_] if kernel:
-                yield BootEntry(kernel=_in_menu(kernel[0]), options=kernel[1:], archives=tuple(archives))
-                kernel = ()
-            case _:
-                pass
-
-
-def _in_menu(word: str) -> PurePosixPath:
-    """A path of GRUB, which may have a disk before it, as one from the root of a file system."""
-    return PurePosixPath("/", re.sub(r"^\([^)]*\)", "", word))
 
 
 def on_root(listing: Mapping[PurePosixPath, Entry], path: PurePosixPath) -> PurePosixPath:

@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator, Set
 from pathlib import PurePosixPath
 
-from imagebuilder.ec2.evidence import GRUB_MENU, BootEntry, Evidence, follow, on_root
+from imagebuilder.ec2.evidence import Evidence, follow, on_root
 from imagebuilder.ec2.rule import Rule
+from imagebuilder.image.grub_menu import GRUB_MENU, BootEntry
 
 # Where UEFI firmware looks that knows nothing of the system yet, as it is on a new instance.
 _EFI_LOADERS = {PurePosixPath("/efi/boot/bootx64.efi"), PurePosixPath("/efi/boot/bootaa64.efi")}

@@ -117,7 +117,7 @@ def make_domain(  # noqa: PLR0913 - each is known by somebody else
     return Domain(
         title=f"{machine.name}, role {machine.role}, of the cluster {cluster}",
         name=machine.name,
-        uuid=uuid5(_NAMESPACE, f"{cluster}/{machine.name}"),
+        uuid=domain_uuid(machine),
         type=options.type,
         vcpus=options.vcpus,
         memory_mib=options.memory_mib,
@@ -131,6 +131,11 @@ def make_domain(  # noqa: PLR0913 - each is known by somebody else
     )
 
 
+def domain_uuid(machine: Machine) -> UUID:
+    """The UUID of a machine's guest, the same in every build."""
+    return uuid5(_NAMESPACE, f"{machine.cluster.recipe.name}/{machine.name}")
+
+
 def network_interfaces(machine: Machine, interfaces: Interfaces | None) -> list[NetworkInterface]:
     """The guest's interfaces in the order of their names: eth0 is the first that Xen gives it."""
     recipe = machine.cluster.recipe
@@ -141,11 +146,6 @@ def network_interfaces(machine: Machine, interfaces: Interfaces | None) -> list[
         )
         for name, device in sorted(devices.items())
     ]
-
-
-def console_of(kind: XenType) -> str:
-    """The kernel's name for the console that `xl console` shows."""
-    return "ttyS0" if kind == "hvm" else "hvc0"
 
 
 def _disk_device(kind: XenType) -> str:
@@ -166,11 +166,12 @@ def _boot(options: XenDomain, files: BootFiles | None) -> Boot:
         case "kernel":
             if files is None:
                 raise ValueError("a guest that boots by a kernel of dom0 needs one")
-            words = _with_console(files.options, f"console={console_of(options.type)}")
+            words = _with_console(files.options, "ttyS0" if options.type == "hvm" else "hvc0")
             line = " ".join([*words, *([options.extra] if options.extra else [])])
             return DirectKernel(kernel=files.kernel, ramdisk=files.ramdisk, command_line=line)
 
 
-def _with_console(words: tuple[str, ...], console: str) -> tuple[str, ...]:
-    """`words` with `console` as the last of its consoles: the last is where init and its messages are."""
-    return (*(word for word in words if word != console), console)
+def _with_console(words: tuple[str, ...], device: str) -> tuple[str, ...]:
+    """`words` with `device` as the last of the consoles: the last is where init and its messages are."""
+    named = [word for word in words if word.split(",")[0] == f"console={device}"]
+    return (*(word for word in words if word not in named), *(named or [f"console={device}"]))
