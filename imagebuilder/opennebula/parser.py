@@ -139,6 +139,7 @@ class _Reader:
 
     def _value(self) -> Value:
         start = self.at
+        quote = ""
         match self._next():
             case "#":
                 self._refuse("OpenNebula takes a comment behind '=' for the value", "put it in a line of its own")
@@ -147,7 +148,7 @@ class _Reader:
             case "=" | "," | "]" as sign:
                 self._refuse(f"'{sign}' cannot begin a value", 'put the value in quotes: "…"')
             case '"' if self.dialect == "today":
-                text = self._double_quoted()
+                quote, text = '"', self._double_quoted()
             case '"' | "'" as quote if self.dialect == "classic":
                 text = self._quoted_by(quote)
             case "'":
@@ -157,7 +158,8 @@ class _Reader:
                 text = self._match(_BARE)
         if "]]>" in self.text[start : self._end_of_line(start)] and self.dialect == "today":
             self._refuse("']]>' cannot be in a template: OpenNebula keeps it as CDATA in XML", "leave it out", at=start)
-        return Value(text=text.replace('\\"', '"') if self.dialect == "today" else text, place=self._place(start))
+        text = text.replace('\\"', '"') if self.dialect == "today" else text
+        return Value(text=text, place=self._place(start), quote=quote)
 
     def _double_quoted(self) -> str:
         """The text up to the closing quote: the first without a backslash before it, else the last of all."""

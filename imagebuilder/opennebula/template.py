@@ -17,6 +17,7 @@ In both, names are case insensitive, one name may stand several times, and `#` b
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -39,6 +40,16 @@ class Value:
 
     text: str
     place: Place = field(default=NOWHERE, compare=False)
+    quote: str = field(default="", compare=False)
+
+    def place_at(self, index: int) -> Place:
+        """Where the character at `index` of the text stands; a quote inside of double quotes has a backslash before."""
+        before = self.text[:index]
+        line, column = self.place.line, self.place.column + len(self.quote)
+        if (lines := before.count("\n")) > 0:
+            line, column, before = line + lines, 1, before.rpartition("\n")[2]
+        escapes = before.count('"') if self.quote == '"' else 0
+        return Place(path=self.place.path, line=line, column=column + len(before) + escapes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,13 +110,13 @@ class Template:
 
 
 def single(name: str, value: str | float, *, comment: str = "") -> Pair:
-    """An attribute to write; `comment` goes above it, or behind a pair of a vector's name nowhere."""
+    """An attribute to write, with `comment` above it."""
     return Pair(name=name, value=Value(text=str(value)), comment=comment)
 
 
-def vector(name: str, *, comment: str = "", **values: str | int | None) -> Vector:
+def vector(name: str, *, comment: str = "", **values: str | int | IPv4Address | None) -> Vector:
     """A vector attribute to write; a value that is None is left out."""
-    pairs = tuple(single(key, value) for key, value in values.items() if value is not None)
+    pairs = tuple(single(key, str(value)) for key, value in values.items() if value is not None)
     return Vector(name=name, pairs=pairs, comment=comment)
 
 
