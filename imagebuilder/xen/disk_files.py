@@ -1,7 +1,9 @@
 """Looks at the files that a configuration names: whether they are there, and what their first bytes say they are."""
 
 import struct
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 from imagebuilder.xen.surroundings import FileFacts
 
@@ -10,27 +12,36 @@ _QCOW2_HEADER = struct.Struct(">4sIQI")
 _QCOW_MAGIC = b"QFI\xfb"
 _LONGEST_NAME = 1023
 _MAGIC = {b"conectix": "vhd", b"QED\0": "qed", b"KDMV": "vmdk", b"vhdxfile": "vhdx"}
-_MOST_FILES = 64  # of a chain: one that is longer goes in a circle
 
 
 def look_at(path: Path) -> FileFacts:
-    """What stands at `path`; of an image, also which of the files that it is an overlay of are missing."""
+    """What stands at `path`; of an image, also the first file of those that it is an overlay of that cannot be used."""
+    facts, below = _look_at_one(path)
+    seen = {path.resolve()}
+    while below is not None:
+        under, further = _look_at_one(below)
+        if under.state != "there" or below.resolve() in seen:  # a chain may lead round in a circle
+            return replace(facts, missing_backing_files=(str(below),))
+        seen.add(below.resolve())
+        below = further
+    return facts
+
+
+def _look_at_one(path: Path) -> tuple[FileFacts, Path | None]:
+    """What stands at `path`, and the file that it is an overlay of."""
     try:
         if path.is_dir():
-            return FileFacts(state="directory")
+            return FileFacts(state="directory"), None
         if not path.exists():
-            return FileFacts(state="absent")
+            return FileFacts(state="absent"), None
+        if not path.is_file():  # of a device the first bytes are whatever a guest has written there
+            return FileFacts(state="there"), None
         with path.open("rb") as stream:
             head = stream.read(_QCOW2_HEADER.size)
-            backing = _backing_name(head)
-            if backing is None:
-                return FileFacts(state="there", format=_format(head) if path.is_file() else None)
-            stream.seek(backing[0])
-            name = stream.read(backing[1])
+            name = _backing_name(stream, head)
     except OSError:
-        return FileFacts(state="unreadable")
-    missing = _missing_below(path, name, _MOST_FILES)
-    return FileFacts(state="there", format="qcow2", missing_backing_files=missing)
+        return FileFacts(state="unreadable"), None
+    return FileFacts(state="there", format=_format(head)), None if name is None else path.parent / name
 
 
 def _format(head: bytes) -> str:
@@ -39,21 +50,13 @@ def _format(head: bytes) -> str:
     return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), "raw")
 
 
-def _backing_name(head: bytes) -> tuple[int, int] | None:
-    """Where in a qcow2 image the name of its backing file stands, and its length in bytes."""
+def _backing_name(stream: BinaryIO, head: bytes) -> str | None:
+    """What a qcow2 image calls its backing file, if it has one and that is a plain file."""
     if len(head) < _QCOW2_HEADER.size or _format(head) != "qcow2":
         return None
     _, _, offset, length = _QCOW2_HEADER.unpack(head)
-    return (offset, length) if offset and 0 < length <= _LONGEST_NAME else None
-
-
-def _missing_below(path: Path, name: bytes, most: int) -> tuple[str, ...]:
-    """The files of the chain below `path` that are not there; `name` is what it calls its backing file."""
-    text = name.decode(errors="surrogateescape")
-    if text.startswith("json:") or "://" in text:
-        return ()  # no plain file
-    below = path.parent / text.removeprefix("file:")
-    facts = look_at(below) if most and below.exists() else None
-    if facts is None:
-        return (str(below),)
-    return facts.missing_backing_files
+    if not offset or not 0 < length <= _LONGEST_NAME:
+        return None
+    stream.seek(offset)
+    name: str = stream.read(length).decode(errors="surrogateescape").removeprefix("file:")
+    return None if name.startswith("json:") or "://" in name else name
