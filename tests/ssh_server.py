@@ -56,8 +56,7 @@ def ssh_server(root: Path) -> Iterator[SshServer]:
         acceptor = _in(loop, _listen(server, host_key, root / "authorized_keys"))
         _write_config(root, acceptor.get_port(), host_key)
         yield server
-        acceptor.close()
-        _in(loop, acceptor.wait_closed())
+        _in(loop, _close(acceptor))
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
@@ -102,6 +101,14 @@ async def _listen(server: SshServer, host_key: asyncssh.SSHKey, user_key: Path) 
         process_factory=lambda process: _serve(server, process),
         encoding=None,
     )
+
+
+async def _close(acceptor: asyncssh.SSHAcceptor) -> None:
+    acceptor.close()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 async def _serve(server: SshServer, process: "asyncssh.SSHServerProcess[bytes]") -> None:
