@@ -1,7 +1,7 @@
 """Makes a small disk that looks like Debian to libguestfs and to planning: real ext4, no packages behind it."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from imagebuilder.edits import all_edits
@@ -28,13 +28,22 @@ _FILES = {
 _UNIT = "[Unit]\nDescription=a stand-in\n[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n"
 
 
-def make_small_debian(disk: Path, *, without: Iterable[str] = ()) -> Path:
+def make_small_debian(
+    disk: Path,
+    *,
+    without: Iterable[str] = (),
+    files: Mapping[str, str] | None = None,
+    links: Mapping[str, str] | None = None,
+) -> Path:
     """Make `disk`, a raw image of one ext4 file system, with every package that an edit requires but `without`."""
     tree = disk.with_suffix(".tree")
     for directory in _DIRECTORIES:
         (tree / directory).mkdir(parents=True)
-    for name, text in _FILES.items():
+    for name, text in {**_FILES, **(files or {})}.items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(text)
+    for name, target in (links or {}).items():
+        (tree / name).symlink_to(target)
     shutil.copy("/bin/true", tree / "bin/sh")  # libguestfs reads the architecture from a program
     packages = {package for edit in all_edits().values() for package in edit.packages} - set(without)
     status = "".join(_package(name) for name in sorted(packages))
