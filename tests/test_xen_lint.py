@@ -106,3 +106,13 @@ def test_a_file_that_xl_refuses_without_a_word_is_never_called_sound() -> None:
     faults = with_words_of_xl(file, [], Reading(accepted=False, messages=(), json=""))
 
     assert [str(fault.place) for fault in faults] == ["a.cfg:1:1"]
+
+
+def test_what_a_terminal_cannot_show_is_not_shown() -> None:
+    file = read_xl_file(Path("a.cfg"), GOOD.replace("local01", "\\f\x1b[31m").encode() + b"kernle = '\xff'\n")
+    bridge = read_xl_file(Path("a.cfg"), GOOD.encode().replace(b"xenbr0", b"xen\xffbr0"))
+
+    said = [str(fault) for fault in (*own_faults(file, AROUND), *own_faults(bridge, AROUND))]
+
+    assert len(said) == 3
+    assert [text for text in said if not text.replace("\n", "").isprintable()] == []

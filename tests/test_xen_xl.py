@@ -52,7 +52,7 @@ WAYS = [
 
 @pytest.fixture(scope="module")
 def xl(tmp_path_factory: pytest.TempPathFactory) -> Xl:
-    return find_xl(tmp_path_factory.mktemp("xl"))
+    return find_xl(tmp_path_factory.mktemp("xl") / "a cache")
 
 
 def domain_of(name: str, way: XenDomain, disk_format: DiskFormat) -> Domain:
@@ -68,6 +68,15 @@ def said_by(reading: Reading) -> str:
     if not reading.accepted:
         return "refuses this"
     return "warns of this, and accepts it" if reading.messages else "accepts this without a word"
+
+
+def test_the_library_for_xl_is_compiled_once(tmp_path: Path) -> None:
+    find_xl(tmp_path)
+    [before] = [(path, path.stat()) for path in tmp_path.iterdir()]
+
+    find_xl(tmp_path)
+
+    assert [(path, path.stat()) for path in tmp_path.iterdir()] == [before]
 
 
 @pytest.mark.parametrize("disk_format", ["raw", "qcow2"])

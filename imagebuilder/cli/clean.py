@@ -21,7 +21,7 @@ def clean(
     """
     settings: Settings = ctx.obj
     store = Store(root=settings.store)
-    homes = [*store.root.glob("images/*/*"), *store.root.glob("bases")]
+    homes = [*store.root.glob("images/*/*"), *store.root.glob("bases"), *store.root.glob("artifacts/xen/boot")]
     with store.locked(homes, on_wait=lambda home: say(settings, f"wait for the build of {home.name}")):
         superseded = [*superseded_boot_files(store), *store.superseded()]
         for directory in superseded:

@@ -1,7 +1,8 @@
 """`imgbuild xen --lint`: checks xl configurations, whoever wrote them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -22,39 +23,55 @@ def lint(paths: Sequence[Path], settings: Settings, *, json_output: bool) -> Non
     """Print what is wrong in each file; exits with 1 if anything is."""
     around = _surroundings(settings)
     xl = _find_xl(settings)
-    files = [_read(path) for path in dict.fromkeys(paths)]
-    faults = {file.path: _faults(file, around, xl) for file in files}
-    for fault in faults_together(files):
-        faults[fault.place.path] = sorted([*faults[fault.place.path], fault], key=lambda one: one.place)
+    checked = [_check(_read(path), around, xl) for path in dict.fromkeys(paths)]
+    together = list(faults_together([one.file for one in checked]))
+    for one in checked:
+        one.faults += [fault for fault in together if fault.place.path == one.file.path]
+        one.faults.sort(key=lambda fault: fault.place)
     if json_output:
-        typer.echo(json.dumps(describe(faults, xl), indent=2))
+        typer.echo(json.dumps(describe(checked), indent=2))
     else:
-        _print(faults, settings)
-    if any(faults.values()):
+        _print(checked, settings)
+    if any(one.faults for one in checked):
         raise typer.Exit(CheckError.exit_code)
 
 
-def describe(faults: Mapping[Path, Sequence[Fault]], xl: Xl | None) -> list[dict[str, object]]:
+@dataclass(kw_only=True)
+class Checked:
+    """A file with all that is wrong in it, and whether the real xl was asked."""
+
+    file: XlFile
+    faults: list[Fault]
+    read_by_xl: bool
+
+
+def describe(checked: Sequence[Checked]) -> list[dict[str, object]]:
     """The faults as plain values: the stable contract of `imgbuild xen --lint FILE --json`."""
     return [
         {
-            "file": str(path),
-            "sound": not found,
-            "read_by_xl": xl is not None,
+            "file": str(one.file.path),
+            "sound": not one.faults,
+            "read_by_xl": one.read_by_xl,
             "faults": [
-                {"line": one.place.line, "column": one.place.column, "what": one.what, "fix": one.fix} for one in found
+                {
+                    "line": fault.place.line,
+                    "column": fault.place.column,
+                    "what": fault.what,
+                    "fix": fault.fix,
+                }
+                for fault in one.faults
             ],
         }
-        for path, found in faults.items()
+        for one in checked
     ]
 
 
-def _print(faults: Mapping[Path, Sequence[Fault]], settings: Settings) -> None:
-    for path, found in faults.items():
-        for fault in found:
+def _print(checked: Sequence[Checked], settings: Settings) -> None:
+    for one in checked:
+        for fault in one.faults:
             typer.echo(str(fault))
-        if not found and settings.verbosity != "quiet":
-            typer.echo(f"{path}: sound")
+        if not one.faults and settings.verbosity != "quiet":
+            typer.echo(f"{one.file.path}: sound")
 
 
 def _read(path: Path) -> XlFile:
@@ -64,10 +81,11 @@ def _read(path: Path) -> XlFile:
         raise UsageError(f"cannot be read: {error.strerror}", where=path, fix="name an xl configuration") from error
 
 
-def _faults(file: XlFile, around: Surroundings, xl: Xl | None) -> list[Fault]:
+def _check(file: XlFile, around: Surroundings, xl: Xl | None) -> Checked:
     own = own_faults(file, around)
-    # Of a file that is no grammar xl says the same, without a column.
-    return own if xl is None or file.faults else with_words_of_xl(file, own, xl.read(file.path))
+    if xl is None or file.faults:  # of a file that is no grammar xl says the same, without a column
+        return Checked(file=file, faults=own, read_by_xl=False)
+    return Checked(file=file, faults=with_words_of_xl(file, own, xl.read(file.path)), read_by_xl=True)
 
 
 def _surroundings(settings: Settings) -> Surroundings:

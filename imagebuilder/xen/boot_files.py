@@ -8,7 +8,7 @@ one copy, and an image whose copy is there costs nothing. `current` images only;
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from imagebuilder.errors import BuildError
@@ -31,7 +31,16 @@ def provide_boot_files(images: Sequence[Image], bench: Bench) -> dict[str, BootF
     Raises BuildError for an image whose GRUB menu does not say what to boot, and then leaves nothing half-done.
     """
     places = {image.name: boot_directory(image, bench.store) for image in images}
-    missing = {places[image.name]: image for image in images if not places[image.name].is_dir()}
+    if not all(place.is_dir() for place in places.values()):
+        home = boot_home(bench.store)
+        with bench.store.locked([home], on_wait=lambda _: bench.on_step("wait for another copy of a kernel")):
+            # Another process may have made some of them while this one waited.
+            _provide({places[image.name]: image for image in images if not places[image.name].is_dir()}, bench)
+    return {name: _read(place) for name, place in places.items()}
+
+
+def _provide(missing: Mapping[Path, Image], bench: Bench) -> None:
+    """Copy the boot files of each image to its place."""
     if missing:
         disks = [Disk(path=image.disk, format=image.format, access="read") for image in missing.values()]
         with bench.appliance(disks) as appliance:
@@ -39,23 +48,23 @@ def provide_boot_files(images: Sequence[Image], bench: Bench) -> dict[str, BootF
                 bench.on_step(f"copy the kernel of {image.name}")
                 with appliance.mounted(index, _root_device(image, bench.store)) as system:
                     _copy(system, image, place, bench.store)
-    return {name: _read(place) for name, place in places.items()}
 
 
 def boot_directory(image: Image, store: Store) -> Path:
     """Where the boot files of an image are, or are to be."""
     changes = [row for row in image.plan_rows() if _is_for_booting(PurePosixPath(str(row["path"])))]
     inputs = json.dumps([image.base_digest, changes], sort_keys=True)
-    return _directory(store) / hashlib.sha256(inputs.encode()).hexdigest()
+    return boot_home(store) / hashlib.sha256(inputs.encode()).hexdigest()
 
 
 def superseded_boot_files(store: Store) -> Iterator[Path]:
     """The copies that no current image needs."""
     kept = {boot_directory(image, store) for image in store.images()}
-    return (place for place in sorted(_directory(store).glob("[0-9a-f]*")) if place not in kept)
+    return (place for place in sorted(boot_home(store).glob("[0-9a-f]*")) if place not in kept)
 
 
-def _directory(store: Store) -> Path:
+def boot_home(store: Store) -> Path:
+    """The directory of all copies."""
     return store.root / "artifacts" / "xen" / "boot"
 
 
@@ -85,9 +94,8 @@ def _copy(system: FileSystem, image: Image, place: Path, store: Store) -> None:
         for name, content in contents.items():
             (new / name).write_bytes(content)
             flush(new / name)
-        if not place.is_dir():  # another process may have been faster
-            new.rename(place)
-            flush(place.parent)
+        new.rename(place)
+        flush(place.parent)
 
 
 def _entry(system: FileSystem, listing: Listing, image: Image) -> BootEntry:

@@ -149,8 +149,7 @@ def network_interfaces(machine: Machine, interfaces: Interfaces | None) -> list[
 
 
 def _disk_device(kind: XenType) -> str:
-    # The BIOS of an hvm guest sees emulated disks only, and a disk called xvd* is not emulated
-    # (xl-disk-configuration(5), vdev). Linux finds it as /dev/xvda all the same.
+    # The BIOS of an hvm guest sees emulated disks only: hd* and sd*, not xvd* (xen-vbd-interface(7)).
     return "hda" if kind == "hvm" else "xvda"
 
 

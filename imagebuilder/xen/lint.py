@@ -1,8 +1,10 @@
 """Checks an xl configuration: its grammar, then what xl takes without a word, and what xl itself says of it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from imagebuilder.errors import Fault
+from imagebuilder.recipe.source import printable
 from imagebuilder.xen.rules_boot import boot_faults
 from imagebuilder.xen.rules_disks import boot_file_faults, disk_faults
 from imagebuilder.xen.rules_guest import guest_faults
@@ -18,17 +20,17 @@ def own_faults(file: XlFile, around: Surroundings) -> list[Fault]:
     """All that this program finds wrong in a file, by line. Of one that xl could not read, only that."""
     if file.faults:
         return list(file.faults)
-    return sorted(
-        [
-            *key_faults(file),
-            *guest_faults(file, around),
-            *boot_faults(file),
-            *boot_file_faults(file, around),
-            *disk_faults(file, around),
-            *network_faults(file, around),
-        ],
-        key=lambda fault: fault.place,
-    )
+    found = [
+        *key_faults(file),
+        *guest_faults(file, around),
+        *boot_faults(file),
+        *boot_file_faults(file, around),
+        *disk_faults(file, around),
+        *network_faults(file, around),
+    ]
+    # The texts of a file stand in what is said of them, and may be anything.
+    shown = [replace(one, what=printable(one.what), fix=one.fix and printable(one.fix)) for one in found]
+    return sorted(shown, key=lambda fault: fault.place)
 
 
 def with_words_of_xl(file: XlFile, own: Sequence[Fault], reading: Reading) -> list[Fault]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from imagebuilder.errors import Fault, Place
+from imagebuilder.recipe.source import printable
 from imagebuilder.xen.disk_spec import read_disk_spec
 from imagebuilder.xen.xl_cfg import XlFile
 
@@ -21,7 +22,7 @@ def faults_together(files: Sequence[XlFile]) -> Iterator[Fault]:
         for kind, value, place in _belongings(file):
             before = first.setdefault((kind, value.lower() if kind != "disk" else value), place)
             if before.path != place.path:
-                what = f"the {kind} {value} is that of {before} already"
+                what = f"the {kind} {printable(value)} is that of {before} already"
                 yield Fault(place=place, what=what, fix=_OWN[kind])
 
 

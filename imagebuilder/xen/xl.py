@@ -20,6 +20,7 @@ _PROGRAMS = Path("/usr/lib")
 # What xl says of every file; the second only where Xen is not set up.
 _HARMLESS = ("Parsing config from ", "Failed to read config file: /etc/xen/xl.conf")
 _TIME_LIMIT_S = 30
+_PROBE = 'name = "probe"\nmemory = 64\nkernel = "/vmlinuz"\n'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class Xl:
 
     def read(self, configuration: Path) -> Reading:
         """Have it read a configuration. Raises BuildError if it does not answer in time."""
-        argv: list[str | Path] = [self.program, "-N", "create", configuration]
+        argv: list[str | Path] = [self.program, "-N", "create", configuration.absolute()]
         answer = ask_program(argv, environment=self.environment, timeout_s=_TIME_LIMIT_S)
         lines = answer.trouble.decode(errors="replace").splitlines()
         return Reading(
@@ -71,7 +72,11 @@ def find_xl(cache_directory: Path) -> Xl:
         if os.geteuid() != 0:
             raise HostError("xl is for root only in a dom0", fix="run this as root")
         return Xl(program=programs[-1], environment={})
-    return Xl(program=programs[-1], environment={"LD_PRELOAD": str(_library(cache_directory))})
+    library = _library(cache_directory)
+    # By its name: a blank in a path would be the end of it in LD_PRELOAD.
+    xl = Xl(program=programs[-1], environment={"LD_PRELOAD": library.name, "LD_LIBRARY_PATH": str(library.parent)})
+    _prove(xl, cache_directory)
+    return xl
 
 
 def _library(cache_directory: Path) -> Path:
@@ -85,3 +90,15 @@ def _library(cache_directory: Path) -> Path:
             run_program(["cc", "-shared", "-fPIC", "-nostdlib", "-O", "-o", new, _SOURCE], timeout_s=60)
             new.replace(library)
     return library
+
+
+def _prove(xl: Xl, cache_directory: Path) -> None:
+    """Raise HostError if it refuses a sound file: an xl of another version may want more of its hypervisor."""
+    with TemporaryDirectory(dir=cache_directory) as folder:
+        file = Path(folder, "probe.cfg")
+        file.write_text(_PROBE, encoding="ascii")
+        reading = xl.read(file)
+    if not reading.accepted or reading.messages:
+        said = "; ".join(reading.messages) or "no message"
+        what = f"{xl.program} reads no configuration without a hypervisor: {said}"
+        raise HostError(what, fix="apt-get install xen-utils-4.17, or check the file in a dom0")

@@ -27,7 +27,7 @@ def faults_of(file: XlFile, messages: Iterable[str]) -> Iterator[tuple[Fault, bo
 
 def _at_line(file: XlFile, message: str) -> tuple[Place, str] | None:
     """The place and the rest of a message that begins with `file:line: `."""
-    match = re.match(rf"{re.escape(str(file.path))}:(\d+): (?:warning: )?(.*)", message)
+    match = re.match(r".*?:(\d+): (?:warning: )?(.*)", message)
     if match is None:
         return None
     line = int(match[1])
@@ -62,4 +62,4 @@ def _atoms(value: Value) -> Iterator[Atom]:
 
 
 def _short(message: str) -> str:
-    return re.sub(r"^\S+: config parsing error in ", "", message)
+    return re.sub(r"^.*?: config parsing error in ", "", message)
