@@ -116,3 +116,10 @@ def test_what_a_terminal_cannot_show_is_not_shown() -> None:
 
     assert len(said) == 3
     assert [text for text in said if not text.replace("\n", "").isprintable()] == []
+
+
+def test_lists_without_an_end_are_refused_and_the_rest_is_read() -> None:
+    file = read(f"vnuma = {'[' * 5000}\nname = 'a'\n")
+
+    assert [str(fault.place) for fault in file.faults] == ["a.cfg:1:29"]
+    assert [setting.key for setting in file.settings] == ["name"]

@@ -60,7 +60,7 @@ class XenDomain(Strict):
     )
     """What xl does when the guest has crashed."""
     vnc: Boolean | None = None
-    """Whether an hvm guest's screen is shown by VNC, on dom0's 127.0.0.1 only; true unless it is given."""
+    """Whether an hvm guest's screen is shown by VNC, on dom0's 127.0.0.1 only; it is if this is not given."""
 
     @property
     def boots_by(self) -> XenBoot:

@@ -108,6 +108,9 @@ _TOKENS = re.compile(
 )
 _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", '"': '"', "'": "'", "\\": "\\"}
 
+# vnuma, of all keys the one with lists inside of lists, has one level; libxlutil's own limit is in the thousands.
+_DEEPEST = 20
+
 
 class _Parser:
     """Recursive descent; after a fault it goes on with the next line that looks like a setting."""
@@ -117,6 +120,7 @@ class _Parser:
         self._tokens = list(_tokens(text))
         self._next = 0
         self._is_in_list = False
+        self._depth = 0
         self._faults: list[Fault] = []
 
     def read(self) -> XlFile:
@@ -148,7 +152,7 @@ class _Parser:
 
     def _skip_rest_of_list(self) -> None:
         """Go on to the next line that looks like a setting."""
-        self._is_in_list = False
+        self._is_in_list, self._depth = False, 0
         while [token.kind for token in self._tokens[self._next + 1 : self._next + 3]] != ["word", "operator"]:
             if self._peek().kind == "end":
                 return
@@ -188,6 +192,9 @@ class _Parser:
         items: list[Value] = []
         before = start
         was_in_list, self._is_in_list = self._is_in_list, True
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise XlSyntaxError(start, "lists inside of lists, deeper than anything needs", "remove some of the [")
         self._skip_newlines()
         while self._peek().text != "]":
             if self._peek().kind == "end":
@@ -202,6 +209,7 @@ class _Parser:
                 raise no_comma(before)
         self._take()
         self._is_in_list = was_in_list
+        self._depth -= 1
         return Group(items=tuple(items), line=start.line, column=start.column)
 
     def _skip_newlines(self) -> None:
