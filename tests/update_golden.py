@@ -1,4 +1,5 @@
-"""The golden trees in `golden/ROLE`: all that the plan of each role's machine writes, to be read and reviewed.
+"""The golden trees in `golden/ROLE`: all that the plan of each role's machine writes, to be read and reviewed; and in
+`golden/opennebula/RELEASE`, the files for an OpenNebula of that release.
 
 `python -m tests.update_golden` writes them anew. A tree has each file under `rootfs`, at its place in the image, and an
 `index` with the rest: kind, mode, owner, link target. A secret shows as its size.
@@ -7,9 +8,11 @@
 import shutil
 from pathlib import Path
 
+from imagebuilder.opennebula.release import RELEASES
 from imagebuilder.plan.changes import Change, MakeDirectory, MakeLink, RemovePath, WriteFile
 from imagebuilder.plan.plan import Plan
 from tests.machines import TESTS, shipped_plan
+from tests.one_files import files_of
 
 GOLDEN = TESTS / "golden"
 MACHINE_OF_ROLE = {"server": "oneserver", "node": "local01", "worker": "worker"}
@@ -51,6 +54,12 @@ def update() -> None:
             file = GOLDEN / role / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
+    for generation in RELEASES:
+        directory = GOLDEN / "opennebula" / generation
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        for name, text in files_of(generation).items():
+            (directory / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

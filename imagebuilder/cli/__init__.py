@@ -23,6 +23,7 @@ from imagebuilder.cli import (
     diff,
     doctor,
     images,
+    one,
     pki,
     plan,
     recipes,
@@ -139,6 +140,7 @@ app.command()(build.build)
 app.command(name="list")(images.list_images)
 app.command()(images.show)
 app.command()(xen.xen)
+app.command()(one.one)
 app.command()(diff.diff)
 app.command()(verify.verify)
 app.command(name="rehearse")(rehearse.rehearse_cluster)

@@ -27,7 +27,8 @@ _BRACKETS = re.compile(r"\[([^\]]*)\]")
 # ClusterShell's operators, groups and wildcards: a recipe says its names itself, not where to look for them.
 _OPERATORS = re.compile(r"[!&^@*?%\s]")
 _COMMA = re.compile(r",(?![^\[]*\])")  # outside of brackets
-_KEY_PAIR = re.compile(r"[!#-~]([ !#-~]{0,253}[!#-~])?")  # what EC2 allows, but for what ends a template's quotes
+# What EC2 allows, but for what a template cannot say: quotes, and a backslash at the end.
+_KEY_PAIR = re.compile(r"([!#-~][ !#-~]{0,253})?[!#-\[\]-~]")
 # Methods of crypt(5) that Debian 12 both accepts and considers safe: yescrypt, SHA-512, SHA-256, bcrypt.
 _CRYPT_HASH = re.compile(r"\$(y|6|5|2b)\$[./A-Za-z0-9$=,]{20,}")
 _SSH_KEY = re.compile(
@@ -211,7 +212,10 @@ AbsolutePath = Annotated[
 Word = Annotated[
     str, _matching(re.compile(r"[A-Za-z0-9._=:@/+-]+"), "plain word", "use letters, digits and . _ = : @ / + -")
 ]
-KeyPair = Annotated[str, _matching(_KEY_PAIR, "key pair name", "use ASCII without '\"', no blank at the ends")]
+SshKey = Annotated[str, AfterValidator(_ssh_key)]
+KeyPair = Annotated[
+    str, _matching(_KEY_PAIR, "key pair name", "use ASCII without '\"', no blank at the ends, no backslash at the end")
+]
 
 
 class Network(Strict):
@@ -276,7 +280,7 @@ class User(Strict):
     """The login shell."""
     password_hash: Annotated[Secret, AfterValidator(_crypt_hash)] | None = None
     """A crypt(5) hash as `mkpasswd -m yescrypt` prints it; without one there is no login by password."""
-    ssh_keys: tuple[Annotated[str, AfterValidator(_ssh_key)], ...] = ()
+    ssh_keys: tuple[SshKey, ...] = ()
     """Public keys that may log in."""
 
 
@@ -327,6 +331,27 @@ class Ec2(Strict):
     """The EC2 instance type (INSTANCETYPE)."""
     elastic_ip: Address | None = None
     """An elastic address for the instance (ELASTICIP)."""
+    security_groups: tuple[Word, ...] = ()
+    """Security groups for the instance (SECURITYGROUPS, which OpenNebula 1.0 does not know)."""
+    cpu: Annotated[Integer, Field(ge=1, le=512)] = 1
+    """The CPUs that OpenNebula's scheduler counts for a worker (CPU)."""
+    memory_mib: Annotated[Integer, Field(ge=64)] = 1700
+    """The memory in MiB that it counts (MEMORY); EC2's m1.small had 1700."""
+
+
+class OpenNebula(Strict):
+    """What a site chooses for its OpenNebula; see docs/opennebula.md."""
+
+    hosts: tuple[HostPattern, ...] = ()
+    """The machines that run the local guests."""
+    ec2_host: Word = "ec2"
+    """The name of the host that stands for EC2."""
+    datastore: Word = "default"
+    """The datastore that takes the images."""
+    screens: Literal["local", "anywhere", "none"] = "local"
+    """Who sees a guest's screen by VNC: its host only, all who reach the host (as Sunstone), or nobody (GRAPHICS)."""
+    ssh_key: SshKey | None = None
+    """The administrator's public key (SSH_PUBLIC_KEY); else that of the OpenNebula user who starts the guest."""
 
 
 class ClusterRecipe(Strict):
@@ -351,6 +376,7 @@ class ClusterRecipe(Strict):
     grid_engine: GridEngine = GridEngine()
     firewall: Firewall = Firewall()
     ec2: Ec2 = Ec2()
+    opennebula: OpenNebula = OpenNebula()
 
 
 @dataclass(frozen=True, kw_only=True)
