@@ -1,11 +1,13 @@
-"""Writes docs/recipes.md, the reference of the recipes, from the models that check them.
+"""Writes docs/recipes.md, the reference of the recipes, from the models that check them; and in docs/opennebula.md,
+which document each attribute is from that the golden files have.
 
-`python -m docs.generate` writes it anew.
+`python -m docs.generate` writes both anew.
 """
 
 import builtins
 import inspect
 import json
+import re
 import textwrap
 import types
 import typing
@@ -19,6 +21,12 @@ from pydantic_core import PydanticUndefined
 
 from imagebuilder.edits import all_edits
 from imagebuilder.edits.edit import Edit
+from imagebuilder.opennebula.attributes import Attribute, Table
+from imagebuilder.opennebula.lint import guess_kind
+from imagebuilder.opennebula.parser import parse_template
+from imagebuilder.opennebula.release import RELEASES, Release
+from imagebuilder.opennebula.tables import TABLES
+from imagebuilder.opennebula.template import Template, Vector
 from imagebuilder.plan.check import Instance
 from imagebuilder.plan.overlay import OverlayRecipe
 from imagebuilder.recipe import cluster
@@ -27,6 +35,9 @@ from imagebuilder.secret import Secret
 from imagebuilder.site import STARTER, RoleRecipe, Site, load_site
 
 REFERENCE = Path(__file__).with_name("recipes.md")
+OPENNEBULA = Path(__file__).with_name("opennebula.md")
+_GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "opennebula"
+_ATTRIBUTES = re.compile(r"(<!-- attributes: [^\n]* -->\n).*(<!-- end of attributes -->)", re.DOTALL)
 
 _COLUMNS = 116
 
@@ -103,6 +114,37 @@ def recipe_reference() -> str:
         *_file("overlays/NAME/overlay.yaml", OverlayRecipe),
     ]
     return "\n".join(parts)
+
+
+def opennebula_page() -> str:
+    """The page about OpenNebula, with the attributes as they are now."""
+    parts = "\n".join(_attributes_of(release) for release in RELEASES.values())
+    return _ATTRIBUTES.sub(lambda found: f"{found[1]}\n{parts}\n{found[2]}", OPENNEBULA.read_text(encoding="utf-8"))
+
+
+def _attributes_of(release: Release) -> str:
+    """The attributes in the golden files of a release, by the document that they are from."""
+    by_source: dict[str, set[str]] = {}
+    for file in sorted((_GOLDEN / release.generation).glob("*.*")):
+        if file.suffix != ".sh":
+            template, _ = parse_template(file.read_text(encoding="utf-8"), file, release.dialect)
+            table = TABLES[release.generation][guess_kind(file, template)]
+            for attribute in _rows_of(table, template):
+                by_source.setdefault(attribute.source, set()).add(attribute.path)
+    lines = [_wrapped(f"- {source}: {_listed(sorted(paths))}.", indent="  ") for source, paths in by_source.items()]
+    return f"{release.title}:\n\n" + "\n".join(sorted(lines)) + "\n"
+
+
+def _rows_of(table: Table, template: Template) -> Iterator[Attribute]:
+    """What the table has of each attribute of a template; one that it does not have is an error."""
+    for one in template.attributes:
+        names = [("", one.key)]
+        names += [(one.key, pair.key) for pair in one.pairs] if isinstance(one, Vector) else []
+        for vector, name in names:
+            found = table.find(vector, name)
+            if found is None:
+                raise LookupError(f"no source for {vector} {name}")
+            yield found
 
 
 def _file(name: str, model: type[BaseModel]) -> Iterator[str]:
@@ -231,3 +273,4 @@ def _inner_model(hint: object) -> type[BaseModel] | None:
 
 if __name__ == "__main__":
     REFERENCE.write_text(recipe_reference(), encoding="utf-8")
+    OPENNEBULA.write_text(opennebula_page(), encoding="utf-8")

@@ -57,8 +57,11 @@ def _models(recipe: ClusterRecipe, values: Mapping[str, Any]) -> dict[str, Any]:
 def files_of(
     generation: Generation, *, cluster: Cluster | None = None, ami: RegisteredAmi | None = AMI
 ) -> dict[str, str]:
-    """Each file's text by its name, for a cluster whose images are all built and whose workers' AMI is registered."""
-    chosen = cluster or shipped_site().cluster
+    """Each file's text by its name, for a cluster whose images are all built and whose workers' AMI is registered.
+
+    It is the shipped one, with the tutorial's elastic address.
+    """
+    chosen = cluster or cluster_with(ec2={"elastic_ip": "75.101.155.97"})
     workers = Workers(image=image("worker", "worker", "3" * 64), ami=ami)
     files = template_files(chosen, [guest("oneserver"), guest("local01")], workers, RELEASES[generation])
     return {file.name: file.text for file in files}

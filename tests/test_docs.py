@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from docs.generate import REFERENCE, recipe_reference
+from docs.generate import OPENNEBULA, REFERENCE, opennebula_page, recipe_reference
 from imagebuilder.cli import app
 from tests.machines import PROJECT
 
@@ -57,6 +57,10 @@ def variables_in(*files: Path) -> set[str]:
 
 def test_the_recipe_reference_is_what_the_models_say() -> None:
     assert text_of(REFERENCE) == recipe_reference()  # if not: python -m docs.generate
+
+
+def test_every_attribute_that_is_written_for_opennebula_has_its_source() -> None:
+    assert text_of(OPENNEBULA) == opennebula_page()  # if not: python -m docs.generate
 
 
 @pytest.mark.parametrize("command_line", sorted(set(shown_commands())))

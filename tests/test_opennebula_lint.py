@@ -3,13 +3,40 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from imagebuilder.opennebula.attributes import Kind
 from imagebuilder.opennebula.lint import guess_kind, lint_text
 from imagebuilder.opennebula.parser import parse_template
-from imagebuilder.opennebula.release import RELEASES
+from imagebuilder.opennebula.release import RELEASES, Generation
 from tests.machines import TESTS
 from tests.one_cases import CASES, faults_of
 
+WORDS = st.sampled_from(
+    [
+        *("CPU", "DISK", "NIC", "AR", "CONTEXT", "IP", "SIZE", "TYPE", "EC2", "AUTHORIZEDPORTS", "NETWORK_ADDRESS"),
+        *(
+            "=",
+            "[",
+            "]",
+            ",",
+            '"',
+            "'",
+            "\n",
+            " ",
+            "#",
+            "$NIC[IP]",
+            "$NETWORK[DNS, NETWORK=x]",
+            "${",
+            "\\",
+            "1",
+            "0",
+            "-",
+        ),
+        *("9" * 5000, "10.1.1.0", "255.255.255.255", "IP4", "\r", "]]>"),
+    ]
+)
 SOUND = 'CPU = 1\nMEMORY = 1024\nDISK = [ IMAGE = "local01" ]\nNIC = [ NETWORK = "private" ]\n'
 FILE = Path("vm.template")
 
@@ -26,6 +53,17 @@ def test_every_case_has_a_fault() -> None:
     sound = [case.name for case in CASES if not faults_of(case)]
 
     assert sound == []
+
+
+@given(
+    st.lists(WORDS, max_size=40).map("".join),
+    st.sampled_from(["vm", "image", "network"]),
+    st.sampled_from(["1", "5", "7"]),
+)
+def test_whatever_a_file_holds_gets_faults_and_nothing_worse(text: str, kind: Kind, generation: Generation) -> None:
+    faults = lint_text(text, FILE, kind=kind, release=RELEASES[generation])
+
+    assert all(1 <= fault.place.line <= text.count("\n") + 1 for fault in faults)
 
 
 def test_a_sound_template_has_no_fault() -> None:

@@ -13,7 +13,7 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], str]] = {
     "ami": (re.compile(r"ami-([0-9a-f]{8}|[0-9a-f]{17})"), "an AMI, as ami-0123456789abcdef0"),
     "boot": (re.compile(rf"{_BOOTS}(,{_BOOTS})*"), "devices to boot from, as disk0,nic0"),
 }
-_MANY_AT_ONCE = re.compile(r"[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
+_MANY_AT_ONCE = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*")
 _POSITIVE = {"CPU", "MEMORY", "VCPU", "SIZE"}
 _LAST_PORT = 65535
 
