@@ -94,6 +94,7 @@ def test_every_name_and_value_knows_its_place() -> None:
         (r'A="a\b\\c"', [r"a\b\\c"]),
         ('A="C:\\"\n', ["C:\\"]),
         ("A=1 A=2\n", ["1", "2"]),
+        ("A # a comment\n = 1\n", ["1"]),
         ('V=[B="x", # why\n  C=y]\n', ["x"]),
         ("V=[b=1,B=2]\n", ["1"]),
         ("V = [\n  # why\n  B=1 ,\n  C=2\n]\nV=[C=1]", ["1", None]),
@@ -113,6 +114,7 @@ def test_reads_the_template_of_the_tutorial_of_2008() -> None:
     ("text", "expected"),
     [
         ("A\n", "1:1 there is no '=' behind 'A'"),
+        ("A =", "1:4 nothing follows 'A =', not even the line's end"),
         ("A 1\n", "1:3 expected '=' behind 'A', found '1'"),
         ("A-B = 1\n", "1:2 '-' cannot be in an attribute's name"),
         ("A = my name\nB = 1\n", "1:8 there is no '=' behind 'name'"),

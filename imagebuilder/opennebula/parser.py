@@ -17,6 +17,7 @@ _BLANK = re.compile(r"[ \t]*")
 _WORD = re.compile(r"[^=#\s,\[\]]+")
 _BARE = re.compile(r"[^=# \t\n,\[\]]+")  # STRING in template_parser.l: a quote in its midst is a character like others
 _SPACE = re.compile(r"(?:[ \t\n]|#[^\n]*\n)*")  # a comment without a line end is none
+_EQUALS = re.compile(r"(?:[ \t\n]|#[^\n]*\n)*=")  # which may stand in a later line than the name
 _NEXT_ATTRIBUTE = re.compile(r"^[ \t]*[A-Za-z0-9_]+[ \t]*=", re.MULTILINE)
 _NEXT_VECTOR = re.compile(r"^[ \t]*[A-Za-z0-9_]+[ \t]*=[ \t]*\[|\]", re.MULTILINE)
 _LINE_END = re.compile(r"[ \t]*(#[^\n]*)?\n")
@@ -74,7 +75,9 @@ class _Reader:
         attribute: Attribute
         if self._next() == "[":
             attribute = Vector(name=name, pairs=self._pairs(), place=place)
-        elif self._next() in ("\n", ""):
+        elif not self._next():
+            self._refuse(f"nothing follows '{name} =', not even the line's end", "write a value, or end the line")
+        elif self._next() == "\n":
             attribute = Pair(name=name, value=Value(text="", place=self._place(self.at)), place=place)
         else:
             attribute = Pair(name=name, value=self._value(), place=place)
@@ -86,6 +89,8 @@ class _Reader:
         name = self._match(_NAME)
         if not name:
             self._refuse(f"'{self._next()}' cannot begin an attribute", "begin with its name: letters, digits and '_'")
+        if self.dialect == "today" and (equals := _EQUALS.match(self.text, self.at)):
+            self.at = equals.end() - 1
         self._match(_BLANK)
         match self._next():
             case "=":
