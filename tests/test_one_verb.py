@@ -25,12 +25,17 @@ def publish(store: Store, role: str, name: str, key: str) -> Image:
 
 
 def register(
-    store: Store, *, ami: str = "ami-0123456789abcdef0", key: str = "3" * 64, region: str = "eu-west-1"
+    store: Store,
+    *,
+    ami: str = "ami-0123456789abcdef0",
+    key: str = "3" * 64,
+    region: str = "eu-west-1",
+    name: str | None = None,
 ) -> None:
     record = Record(
         ami=ami,
         snapshot=None,
-        name=f"squirrel-worker-{key[:12]}",
+        name=name or f"squirrel-worker-{key[:12]}",
         region=region,
         key=key,
         base_digest="d" * 64,
@@ -101,6 +106,14 @@ def test_an_ami_of_an_older_build_is_used_and_said_to_be_one(site: Path) -> None
 
     assert (done.code, "ami-0123456789abcdef0" in done.out) == (0, True)
     assert "was made from an older build" in done.err
+
+
+def test_an_ami_with_a_name_of_its_own_is_known_by_what_it_was_made_from(site: Path) -> None:
+    register(store_of(site), name="my-workers")
+
+    done = one(site, "worker", "--release", "5")
+
+    assert (done.code, done.err, "ami-0123456789abcdef0" in done.out) == (0, "", True)
 
 
 def test_an_ami_of_this_build_goes_before_one_of_an_older(site: Path) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.edits.interfaces import Interfaces
 from imagebuilder.opennebula.guest import guest_template, image_template
 from imagebuilder.opennebula.lint import guess_kind, lint_text
+from imagebuilder.opennebula.networks import network_template
 from imagebuilder.opennebula.parser import parse_template
 from imagebuilder.opennebula.release import RELEASES, Generation
 from imagebuilder.opennebula.template import Template, write_template
@@ -66,6 +68,19 @@ def test_each_machine_asks_for_an_address_that_only_it_can_be_leased() -> None:
     nics = [read(files[f"{name}.template"], "7").vectors("NIC")[0] for name in ("oneserver", "local01")]
     assert [(one.get("IP"), one.get("SIZE")) for one in ranges] == [("10.1.1.99", "1"), ("10.1.1.55", "1")]
     assert [nic.get("IP") for nic in nics] == ["10.1.1.99", "10.1.1.55"]
+
+
+def test_an_interface_that_asks_the_network_for_its_address_has_a_lease_by_its_mac_address() -> None:
+    one = guest("local01")
+    asks = Interfaces.model_validate({"devices": {"eth0": {"network": "public", "method": "dhcp"}}})
+    asking = replace(one, interfaces=asks)
+    recipe = shipped_site().cluster.recipe
+
+    [leased] = network_template("public", recipe, [asking], RELEASES["7"]).vectors("AR")
+    [nic] = guest_template(asking, RELEASES["7"]).vectors("NIC")
+
+    assert (leased.get("TYPE"), leased.get("IP"), leased.get("MAC")) == ("ETHER", None, "00:16:3e:03:90:41")
+    assert (nic.get("IP"), nic.get("MAC")) == (None, "00:16:3e:03:90:41")
 
 
 def test_the_mac_addresses_are_those_of_the_xl_configuration() -> None:

@@ -166,10 +166,11 @@ def _ami(site: Site, store: Store, image: Image | None, region: str | None) -> R
     """The newest AMI of the image as it is, else of an older build. Raises UsageError if several regions have one."""
     recipe = site.cluster.recipe
     prefix = ami_name(image, recipe).removesuffix(image.key[:12]) if image else f"{recipe.name}-{recipe.workers.role}-"
-    everything = [record for records in Records.everywhere(store) for record in records.all()]
-    known = [one for one in everything if one.name.startswith(prefix) and region in (None, one.region)]
+    everywhere = [record for records in Records.everywhere(store) for record in records.all()]
+    known = [record for record in everywhere if region in (None, record.region)]
     current = [record for record in known if image is not None and record.key == image.key]
-    candidates = current or known
+    # Of an older build only the name that imgbuild gives says that it is the workers'.
+    candidates = current or [record for record in known if record.name.startswith(prefix)]
     regions = sorted({record.region for record in candidates})
     if len(regions) > 1:
         raise UsageError(f"the workers' AMI is registered in {', '.join(regions)}", fix="choose one with --region")

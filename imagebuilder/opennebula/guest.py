@@ -137,7 +137,8 @@ def _of_today(guest: Guest, cluster: ClusterRecipe) -> Iterator[Attribute]:
     yield vector("OS", ARCH="x86_64", BOOT="disk0")
     yield vector("DISK", IMAGE=image_name(cluster, guest.image))
     for port in ports(guest):
-        yield vector("NIC", NETWORK=network_name(cluster, port.network), IP=port.address, MODEL="virtio")
+        mac = None if port.address else port.mac  # of a lease without an address, which the guest asks the network for
+        yield vector("NIC", NETWORK=network_name(cluster, port.network), IP=port.address, MAC=mac, MODEL="virtio")
     yield from _graphics(cluster)
     yield context(cluster)
     yield single("SCHED_REQUIREMENTS", 'HYPERVISOR = "kvm"')

@@ -5,7 +5,7 @@ from typing import Literal
 
 from imagebuilder.opennebula.guest import Guest, Port, network_name, ports
 from imagebuilder.opennebula.release import Release
-from imagebuilder.opennebula.template import Template, single, vector
+from imagebuilder.opennebula.template import Attribute, Template, single, vector
 from imagebuilder.recipe.cluster import ClusterRecipe
 
 
@@ -20,16 +20,11 @@ def network_template(
     network = cluster.networks[name]
     lines = [
         f"The {name} network of the cluster {cluster.name}, for {release.title}",
-        "Only these addresses can be leased: each is one machine's own, which asks for it by IP.",
+        "Only these addresses can be leased: each is one machine's own, which asks for it.",
     ]
     if name == "private":
         lines.append("No filter of MAC or IP addresses here: the server bridges the VPN's clients into this network.")
-    ranges = [
-        vector("AR", TYPE="IP4", IP=port.address, MAC=port.mac, SIZE=1, comment=guest.machine.name)
-        for guest in guests
-        for port in ports(guest)
-        if _is_on(port, name)
-    ]
+    ranges = [_range(port, guest.machine.name) for guest in guests for port in ports(guest) if port.network == name]
     gateway = [single("GATEWAY", str(network.gateway))] if network.gateway else []
     return Template(
         comment="\n".join(lines),
@@ -45,5 +40,6 @@ def network_template(
     )
 
 
-def _is_on(port: Port, name: str) -> bool:
-    return port.network == name and port.address is not None
+def _range(port: Port, owner: str) -> Attribute:
+    kind = "IP4" if port.address else "ETHER"
+    return vector("AR", TYPE=kind, IP=port.address, MAC=port.mac, SIZE=1, comment=owner)
