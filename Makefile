@@ -44,7 +44,7 @@ $(VENV)/.installed: pyproject.toml
 		$(ROOT) apt-get update -q && \
 		$(ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3-venv; }
 	/usr/bin/python3 -m venv --system-site-packages $(VENV)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev,cloud]'
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev,cloud,opennebula]'
 	touch $@
 
 demo: setup
