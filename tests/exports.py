@@ -1,13 +1,14 @@
 """Small images in a store's way, and what is exported of them."""
 
+import json
 import random
 import subprocess
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from imagebuilder.image.appliance import DiskFormat
-from imagebuilder.image.store import MANIFEST, Image
+from imagebuilder.image.store import MANIFEST, Image, swap_link
 from imagebuilder.xen.export import Content, Export, export
 from imagebuilder.xen.folder_texts import FOLDER, folder_texts
 
@@ -54,8 +55,8 @@ def qemu_img(*words: str | Path) -> None:
 
 
 def _image(disk: Path, key: str, image_format: DiskFormat) -> Image:
-    (disk.parent / MANIFEST).write_text("{}")
-    return Image(
+    """The image as the store has it, the current one."""
+    image = Image(
         role="node",
         name="local01",
         key=key,
@@ -65,6 +66,10 @@ def _image(disk: Path, key: str, image_format: DiskFormat) -> Image:
         built_at="2026-11-22T10:00:00+00:00",
         inputs={},
     )
+    manifest = {name: value for name, value in asdict(image).items() if name != "directory"}
+    (disk.parent / MANIFEST).write_text(json.dumps(manifest))
+    swap_link(disk.parent.parent / "current", key)
+    return image
 
 
 def configuration(disk_name: str = "disk.raw") -> str:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from imagebuilder.cli.bench import open_reading_bench
 from imagebuilder.cli.images import JsonOutput, select_images
 from imagebuilder.cli.settings import Settings
+from imagebuilder.cli.xen_export import export_guests, foresee_exports, make_options
 from imagebuilder.cli.xl_lint import lint
 from imagebuilder.errors import UsageError
 from imagebuilder.image.bases import Bench
@@ -36,6 +37,11 @@ class _Boot(StrEnum):
     firmware = "firmware"
 
 
+class _Disk(StrEnum):
+    raw = "raw"
+    qcow2 = "qcow2"
+
+
 def xen(  # noqa: PLR0913, PLR0917 - one parameter an option
     ctx: typer.Context,
     names: Annotated[
@@ -50,6 +56,26 @@ def xen(  # noqa: PLR0913, PLR0917 - one parameter an option
     flat: Annotated[
         bool,
         typer.Option("--flat", help="Make a raw copy of each disk, once, and name that: for a dom0 without qemu."),
+    ] = False,
+    export_directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--export", metavar="DIR", help="Make a folder DIR/NAME for a dom0: disk, configuration, ./start."
+        ),
+    ] = None,
+    disk: Annotated[
+        _Disk, typer.Option("--disk", help="In the folder: a flat copy (raw), or the overlay and its base (qcow2).")
+    ] = _Disk.raw,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="USER@DOM0[:DIR]", help="Copy the folder there by ssh.")
+    ] = None,
+    ssh_config: Annotated[
+        Path | None,
+        typer.Option("--ssh-config", metavar="FILE", help="For ssh, instead of ~/.ssh/config."),
+    ] = None,
+    start: Annotated[bool, typer.Option("--start", help="Start the machine there.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Only say what would be exported, copied and started.")
     ] = False,
     lint_files: Annotated[
         list[Path] | None,
@@ -67,20 +93,33 @@ def xen(  # noqa: PLR0913, PLR0917 - one parameter an option
     double addresses, too little memory, a disk that is not there or of another format, a bridge that the cluster does
     not have), and what the real xl says, where there is one. Each fault has its line and column. Exits with 1 if
     there is any.
+
+    --export makes a folder that stands alone, whole or not at all; what is there already costs nothing. --host copies
+    it into a dom0, going on where an earlier copy was cut off, and has its checksums verified there. See
+    docs/xen-export.md.
     """
     settings: Settings = ctx.obj
     if lint_files:
-        if guest_type or boot or flat:
+        if guest_type or boot or flat or export_directory or host:
             raise UsageError("--lint checks files, and goes with no other option but --json", fix="leave the rest out")
         # `--lint *.cfg` names all but the first of them as arguments.
         lint([*lint_files, *map(Path, names or [])], settings, json_output=json_output)
         return
+    options = make_options(export_directory, disk.value, host, ssh_config, start=start)
+    if options is None and dry_run:
+        raise UsageError("--dry-run is for exports", fix="add --export DIR, or leave it out")
+    if options is not None and flat:
+        raise UsageError("--flat is a copy in the store", fix="leave it out: an export has a flat disk, --disk raw")
     site = load_site(settings.site_directory)
     store = Store(root=settings.store)
     guests = guests_of(site, select_images(store, names or []))
     if names and not guests:
         raise UsageError(f"no Xen machine among {', '.join(names)}", fix="set `xen:` in the role's recipe, and build")
     changed = [replace(guest, options=_changed(guest.options, guest_type, boot)) for guest in guests]
+    if options is not None:
+        act = foresee_exports if dry_run else export_guests
+        act(changed, options, settings, json_output=json_output)
+        return
     with open_reading_bench(settings, "xen") as bench:
         domains = make_domains(changed, bench, disks="flat" if flat else "as built")
     is_as_built = not (guest_type or boot or flat)
