@@ -12,6 +12,7 @@ from imagebuilder.host.checks import (
     check_accelerator,
     check_appliance,
     check_binding,
+    check_copying,
     check_host,
     check_kernel,
     check_launch,
@@ -177,6 +178,24 @@ def test_a_program_that_does_not_start_is_failed(programs: Path) -> None:
 
     assert checks["sfdisk"].state == "failed"
     assert "libfdisk.so.1" in checks["sfdisk"].found
+
+
+def test_copies_to_a_dom0_go_by_rsync(programs: Path) -> None:
+    install(programs, "rsync", "echo 'rsync  version 3.2.7  protocol version 31'")
+
+    check = check_copying()
+
+    assert (check.state, check.found) == ("ok", "rsync version 3.2.7, over ssh")
+
+
+def test_without_rsync_only_copies_are_not_possible(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(programs))
+
+    check = check_copying()
+
+    assert check.state == "warning"
+    assert check.found == "none to a dom0: the program rsync is not installed"
+    assert check.fix == "apt-get install rsync"
 
 
 def test_root_needs_no_user_namespace_but_mounts_of_its_own(programs: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imagebuilder.errors import RemoteError, UsageError
+from imagebuilder.errors import CheckError, RemoteError, UsageError
 from imagebuilder.image.store import Image
 from imagebuilder.xen.dom0 import Dom0, copy_to_dom0, parse_dom0, start_in_dom0
 from imagebuilder.xen.export import Export
@@ -80,7 +80,7 @@ def test_a_host_is_what_ssh_takes_and_a_directory_there(text: str, login: str, s
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-oProxyCommand=x", "root@-oProxyCommand=x", "a b", "root@", "root@dom0/x", "@dom0"]
+    "text", ["", "-oProxyCommand=x", "root@-oProxyCommand=x", "a b", "root@", "root@dom0/x", "@dom0", "dom0::module"]
 )
 def test_what_is_no_host_is_refused(text: str) -> None:
     with pytest.raises(UsageError) as raised:
@@ -158,6 +158,18 @@ def test_a_disk_that_the_machine_has_run_on_there_is_kept(
 
     assert copied.kept == "imgbuild/local01.used-1"
     assert (server.home / "imgbuild/local01.used-1/disk.qcow2").read_bytes() == used
+
+
+def test_a_disk_that_a_machine_has_run_on_here_is_not_copied(
+    image: Image, tmp_path: Path, server: SshServer, dom0: Dom0
+) -> None:
+    exported = export_to(tmp_path / "out", content_of(image, disk_format="qcow2"))
+    write_to(exported.folder / "disk.qcow2", seed=99)
+
+    with pytest.raises(CheckError, match="a machine has run on its disk"):
+        copy_to_dom0(exported, dom0)
+
+    assert server.commands == []
 
 
 # What goes wrong on the way.

@@ -51,6 +51,9 @@ _REHEARSAL_PROGRAMS = (
 )
 _REHEARSAL_NETWORK = b"link add private type bridge\ntuntap add dev tap0 mode tap\nlink set tap0 master private\n"
 
+# Only `imgbuild xen --host` needs these.
+_COPYING_PROGRAMS = (("rsync", "--version"), ("ssh", "-V"))
+
 # Run in a child: a binding made for another Python can end its process, and only one module here imports guestfs.
 _ASK_BINDING = """
 import json, guestfs
@@ -98,7 +101,7 @@ def check_host(
     if launch == "try":
         checks.append(check_launch(accelerator))
     checks += [check_accelerator(accelerator), *check_programs(), check_user_namespaces(os.geteuid())]
-    checks.append(check_rehearsal(os.geteuid()))
+    checks += [check_rehearsal(os.geteuid()), check_copying()]
     directories = [store]
     if isinstance(binding, Binding):
         directories += [Path(binding.cache_directory), Path(binding.temporary_directory)]
@@ -228,6 +231,16 @@ def check_rehearsal(user_id: int) -> HostCheck:
         fix = "sudo modprobe bridge tun; let users have network namespaces and /dev/net/tun, or run as root"
         return HostCheck(name=name, state="warning", found=f"no bridge in a network namespace: {error.what}", fix=fix)
     return HostCheck(name=name, state="ok", found="bridges and tap devices in a namespace of their own")
+
+
+def check_copying() -> HostCheck:
+    """Whether `imgbuild xen --host` can copy to a dom0; a build does without."""
+    name = "copies"
+    try:
+        said = [run_program([program, version], timeout_s=_MOMENT_S) for program, version in _COPYING_PROGRAMS]
+    except (HostError, BuildError) as error:
+        return HostCheck(name=name, state="warning", found=f"none to a dom0: {error.what}", fix=error.fix)
+    return HostCheck(name=name, state="ok", found=f"{' '.join(said[0].split()[:3])}, over ssh")
 
 
 def check_space(directories: list[Path]) -> Iterator[HostCheck]:

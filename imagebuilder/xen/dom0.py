@@ -12,16 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from imagebuilder.errors import RemoteError, UsageError
-from imagebuilder.programs import ProgramError, run_program
-from imagebuilder.xen.export import SUMS, Export, allocated_bytes, file_digest
+from imagebuilder.errors import CheckError, RemoteError, UsageError
+from imagebuilder.programs import Answer, ask_program
+from imagebuilder.xen.export import SUMS, Export, allocated_bytes, file_digest, was_used
 
 DEFAULT_DIRECTORY = "imgbuild"
 
 _RECEIVE = Path(__file__).parent / "scripts" / "receive.sh"
 
 # Instead of these, a connection that died would be noticed after hours or never: 20 s to connect, a minute of silence.
-_SSH_OPTIONS = ("BatchMode=yes", "ConnectTimeout=20", "ServerAliveInterval=15", "ServerAliveCountMax=4")
+# A connection that is shared (ControlPath) is used, but none is made for others: it would outlive this program.
+_SSH_OPTIONS = (
+    *("BatchMode=yes", "ControlMaster=no"),
+    *("ConnectTimeout=20", "ServerAliveInterval=15", "ServerAliveCountMax=4"),
+)
 
 # What ssh ends with if it is at fault itself: see EXIT STATUS in ssh(1).
 _SSH_FAILED = 255
@@ -34,7 +38,7 @@ _SAID = "imgbuild: "
 _RSYNC = ("rsync", "-s", "-rlpt", "--delete", "--inplace", "--sparse", "--compress")
 
 _DESTINATION = re.compile(
-    r"(?P<user>[^@:/\s-][^@:/\s]*@)?(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^@:/\s\[\]-][^@:/\s\[\]]*)(?::(?P<directory>.*))?"
+    r"(?P<user>[^@:/\s-][^@:/\s]*@)?(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^@:/\s\[\]-][^@:/\s\[\]]*)(?::(?P<directory>(?!:).*))?"
 )
 
 
@@ -80,10 +84,14 @@ class Copied:
 def copy_to_dom0(export: Export, dom0: Dom0) -> Copied:
     """Bring the folder of a machine into `dom0`, unless the same is there already, and have its sums checked there.
 
-    A folder that was there gives way, as in `export`. Raises RemoteError if the host cannot be reached or lacks
-    something, if its disk is full, if the machine runs there, and if the copy is twice not what it should be. What
-    was copied stays, as NAME.part, only where the next copy can go on with it.
+    A folder that was there gives way, as in `export`. Raises CheckError if a machine has run on the disk here, and
+    RemoteError if the host cannot be reached or lacks something, if its disk is full, if the machine runs there, and
+    if the copy is twice not what it should be. What was copied stays, as NAME.part, only where the next copy can go
+    on with it.
     """
+    if was_used(export.folder):
+        fix = "export into another directory"
+        raise CheckError("a machine has run on its disk, which is not what was exported", where=export.folder, fix=fix)
     folder = f"{dom0.directory}/{export.name}"
     needed_kib = allocated_bytes(export.folder) // 1024
     said = _receive("look", export.name, dom0, file_digest(export.folder / SUMS), str(needed_kib))
@@ -144,7 +152,7 @@ def _receive(task: str, name: str, dom0: Dom0, *arguments: str) -> str:
 
 def _ssh(dom0: Dom0) -> list[str]:
     config = ["-F", str(dom0.ssh_config)] if dom0.ssh_config else []
-    return ["ssh", *config, *(word for option in _SSH_OPTIONS for word in ("-o", option))]
+    return ["ssh", "-T", *config, *(word for option in _SSH_OPTIONS for word in ("-o", option))]
 
 
 def _quoted_for_rsync(word: str) -> str:
