@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from imagebuilder.image.appliance import DiskFormat
-from imagebuilder.image.store import MANIFEST, Image, swap_link
+from imagebuilder.image.store import MANIFEST, PLAN, Image, swap_link
 from imagebuilder.xen.export import Content, Export, export
 from imagebuilder.xen.folder_texts import FOLDER, folder_texts
 
@@ -67,6 +67,7 @@ def _image(disk: Path, key: str, image_format: DiskFormat) -> Image:
         inputs={},
     )
     manifest = {name: value for name, value in asdict(image).items() if name != "directory"}
+    (disk.parent / PLAN).write_text("[]")
     (disk.parent / MANIFEST).write_text(json.dumps(manifest))
     swap_link(disk.parent.parent / "current", key)
     return image

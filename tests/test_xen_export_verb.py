@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from imagebuilder.image.store import Store
+from imagebuilder.xen.boot_files import boot_directory
 from tests.command import IMGBUILD, Run
 from tests.exports import names_in, overlay_image, put_program, qemu_img
 from tests.machines import PROJECT
@@ -70,6 +72,41 @@ def test_what_was_exported_is_printed_as_json(store: Path, tmp_path: Path, run: 
         "dom0": None,
     }
     assert store.exists()
+
+
+def put_boot_files(store: Path) -> None:
+    """The kernel of the image, as if it had been copied out of it already."""
+    image = Store(root=store).current("node", "local01")
+    assert image is not None
+    place = boot_directory(image, Store(root=store))
+    place.mkdir(parents=True)
+    (place / "vmlinuz").write_bytes(b"kernel")
+    (place / "initrd.img").write_bytes(b"ramdisk")
+    (place / "options").write_text("root=LABEL=root ro\n")
+
+
+def test_a_guest_that_is_started_with_a_kernel_has_it_in_its_folder(store: Path, tmp_path: Path, run: Run) -> None:
+    put_boot_files(store)
+
+    code, _, _ = run("xen", "--boot", "kernel", "--export", "out")
+
+    folder = tmp_path / "out/local01"
+    lines = (folder / "local01.cfg").read_text().splitlines()
+    assert code == 0
+    assert [line for line in lines if line.startswith(("kernel", "ramdisk", "cmdline"))] == [
+        'kernel = "vmlinuz"',
+        'ramdisk = "initrd.img"',
+        'cmdline = "root=LABEL=root ro console=hvc0"',
+    ]
+    assert ((folder / "vmlinuz").read_bytes(), (folder / "initrd.img").read_bytes()) == (b"kernel", b"ramdisk")
+
+
+def test_a_dry_run_copies_no_kernel_out_of_the_image(store: Path, run: Run) -> None:
+    code, out, _ = run("xen", "--boot", "kernel", "--export", "out", "-n", "--json")
+
+    [row] = json.loads(out)
+    assert (code, row["outcome"]) == (0, "would be exported")
+    assert not (store / "artifacts").exists()
 
 
 def test_it_is_copied_and_started_in_a_dom0(store: Path, server: SshServer, run: Run) -> None:

@@ -16,9 +16,10 @@ def folder_texts(name: str, role: str, configuration: str, *, disk_name: str) ->
     `configuration` is its xl configuration, with FOLDER as the directory of each file that is in the folder; the
     disk is there as `disk_name`.
 
-    xl would take a relative name as one in the directory that it is called from, and the process that waits for the
-    guest to reboot works in /. So the file has names that hold in the folder, and the script gives xl absolute ones:
-    "key=value" on the command line of `xl create` is read after the file, and wins (xl(1), create).
+    xl would look for a relative disk in /dev (xl-disk-configuration(5), target), and for a relative kernel in the
+    directory that it is called from, which the process that waits for the guest to reboot has left. So the file has
+    names that hold in the folder, and the script gives xl absolute ones: "key=value" on the command line of
+    `xl create` is read after the file, and wins (xl(1), create).
     """
     settings = [
         f"name={_in_double_quotes(name)}",
