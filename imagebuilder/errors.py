@@ -99,7 +99,7 @@ class Leftover:
 
 
 class RemoteError(ImgbuildError):
-    """A cloud or a cluster cannot be reached, refused or failed; what the run had made there is removed again."""
+    """A cloud or a dom0 refused or failed; what the run had made there is removed, or the next run goes on with it."""
 
     exit_code = 6
 

@@ -27,6 +27,7 @@ from tests.exports import (
     with_text,
     write_to,
 )
+from tests.machines import PROJECT
 
 
 @pytest.fixture
@@ -280,6 +281,39 @@ def test_a_program_that_finds_the_disk_full_leaves_the_earlier_folder_and_nothin
     assert names_in(tmp_path / "out") == [".lock", "local01"]
 
 
+EXPORT_INTO_LITTLE_ROOM = """
+import sys
+from pathlib import Path
+from imagebuilder.errors import HostError
+from tests.exports import content_of, export_to, names_in, overlay_image
+
+image = overlay_image(Path(sys.argv[1]))
+try:
+    export_to(Path("out"), content_of(image, disk_format=sys.argv[2]))
+except HostError as error:
+    print(error)
+print(names_in(Path("out")))
+"""
+
+
+@pytest.mark.parametrize("disk_format", ["raw", "qcow2"])
+def test_a_disk_that_is_really_full_is_told_and_nothing_left_on_it(disk_format: DiskFormat, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    on_a_small_disk = 'mount -t tmpfs -o size=4m tmpfs out && exec "$@"'
+    export = [sys.executable, "-c", EXPORT_INTO_LITTLE_ROOM, str(tmp_path / "store"), disk_format]
+
+    said = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", on_a_small_disk, "sh", *export],
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert said == "out: the disk is full\n  fix: make room, or export into another directory\n['.lock']\n"
+
+
 def test_a_directory_that_cannot_be_made_is_named(image: Image, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
@@ -312,7 +346,7 @@ def start_slow_export(tmp_path: Path) -> "subprocess.Popen[bytes]":
     process = subprocess.Popen(
         [sys.executable, "-c", EXPORT_SLOWLY, tmp_path / "slow", tmp_path / "out"],
         env={**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"},
-        cwd=Path(__file__).parents[1],
+        cwd=PROJECT,
         stderr=subprocess.DEVNULL,
     )
     wait_for(tmp_path / "busy")

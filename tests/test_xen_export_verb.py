@@ -55,7 +55,8 @@ def test_a_folder_is_made_of_the_image_and_its_recipe(store: Path, tmp_path: Pat
     assert "vif = [ 'mac=00:16:3e:03:90:41,bridge=xenbr0' ]" in (folder / "local01.cfg").read_text().splitlines()
 
 
-def test_what_was_exported_is_printed_as_json(store: Path, tmp_path: Path, run: Run) -> None:
+@pytest.mark.usefixtures("store")
+def test_what_was_exported_is_printed_as_json(tmp_path: Path, run: Run) -> None:
     run("xen", "--export", "out", "--disk", "qcow2")
 
     code, out, _ = run("xen", "--export", "out", "--disk", "qcow2", "--json")
@@ -71,7 +72,6 @@ def test_what_was_exported_is_printed_as_json(store: Path, tmp_path: Path, run: 
         "kept": None,
         "dom0": None,
     }
-    assert store.exists()
 
 
 def put_boot_files(store: Path) -> None:
@@ -109,7 +109,8 @@ def test_a_dry_run_copies_no_kernel_out_of_the_image(store: Path, run: Run) -> N
     assert not (store / "artifacts").exists()
 
 
-def test_it_is_copied_and_started_in_a_dom0(store: Path, server: SshServer, run: Run) -> None:
+@pytest.mark.usefixtures("store")
+def test_it_is_copied_and_started_in_a_dom0(server: SshServer, run: Run) -> None:
     where = ["--export", "out", "--host", "dom0:guests", "--ssh-config", str(server.config)]
 
     code, out, _ = run("xen", "local01", *where, "--start")
@@ -118,10 +119,10 @@ def test_it_is_copied_and_started_in_a_dom0(store: Path, server: SshServer, run:
     assert [line.split()[0] for line in out.splitlines()] == ["exported", "copied", "started"]
     assert out.splitlines()[-1] == "started    local01 runs; its console: xl console local01 (leave it by Ctrl-])"
     assert names_in(server.home / "guests") == ["local01"]
-    assert store.exists()
 
 
-def test_what_is_in_a_dom0_is_printed_as_json(store: Path, server: SshServer, run: Run) -> None:
+@pytest.mark.usefixtures("store")
+def test_what_is_in_a_dom0_is_printed_as_json(server: SshServer, run: Run) -> None:
     where = ["--export", "out", "--host", "root@dom0", "--ssh-config", str(server.config)]
 
     _, out, _ = run("xen", *where, "--start", "--json")
@@ -134,10 +135,10 @@ def test_what_is_in_a_dom0_is_printed_as_json(store: Path, server: SshServer, ru
         "kept": None,
         "started": True,
     }
-    assert store.exists()
 
 
-def test_a_failure_there_has_its_exit_code(store: Path, server: SshServer, run: Run) -> None:
+@pytest.mark.usefixtures("store")
+def test_a_failure_there_has_its_exit_code(server: SshServer, run: Run) -> None:
     (server.home / "running").touch()
     where = ["--export", "out", "--host", "dom0", "--ssh-config", str(server.config)]
 
@@ -145,10 +146,10 @@ def test_a_failure_there_has_its_exit_code(store: Path, server: SshServer, run: 
 
     assert (code, out) == (6, "")
     assert "imgbuild: dom0:imgbuild: local01 was not started: start: local01 runs already" in err
-    assert store.exists()
 
 
-def test_a_dry_run_makes_nothing_and_asks_nobody(store: Path, tmp_path: Path, run: Run) -> None:
+@pytest.mark.usefixtures("store")
+def test_a_dry_run_makes_nothing_and_asks_nobody(tmp_path: Path, run: Run) -> None:
     code, out, _ = run("xen", "--export", "out", "--host", "dom0.invalid", "--start", "-n")
 
     assert code == 0
@@ -157,7 +158,6 @@ def test_a_dry_run_makes_nothing_and_asks_nobody(store: Path, tmp_path: Path, ru
         "local01: would be copied and started, dom0.invalid:imgbuild/local01",
     ]
     assert not (tmp_path / "out").exists()
-    assert store.exists()
 
 
 @pytest.mark.parametrize(
@@ -170,12 +170,12 @@ def test_a_dry_run_makes_nothing_and_asks_nobody(store: Path, tmp_path: Path, ru
         (["--export", "out", "--host", "-oProxyCommand=x"], "'-oProxyCommand=x' is no host"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(words: list[str], says: str, store: Path, run: Run) -> None:
+@pytest.mark.usefixtures("store")
+def test_options_that_do_not_go_together_are_refused(words: list[str], says: str, run: Run) -> None:
     code, _, err = run("xen", *words)
 
     assert code == 2
     assert err.startswith(f"imgbuild: {says}\n  fix: ")
-    assert store.exists()
 
 
 @pytest.mark.usefixtures("store")

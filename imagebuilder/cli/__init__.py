@@ -56,8 +56,8 @@ app = typer.Typer(
 
 Exit codes: 0 done, or the same · 1 different, or a check failed · 2 wrong usage · 3 recipes invalid ·
 4 this machine lacks something (see `imgbuild doctor`) · 5 build failed, nothing published ·
-6 a cloud failed, nothing is left there, or a cluster cannot be reached ·
-7 a cloud failed, what is left there is listed · 130 interrupted, cleaned up.
+6 a cloud or a dom0 failed, nothing is left there · 7 a cloud failed, what is left there is listed ·
+130 interrupted, cleaned up.
 """,
     epilog="Run `imgbuild COMMAND --help` for what each command does.",
 )
