@@ -39,15 +39,6 @@ DEBIAN_PACKAGE = {
 }
 
 
-class ProgramError(BuildError):
-    """A program ended with a `status` other than 0; `said` is the end of what it printed, line by line."""
-
-    def __init__(self, name: str, *, status: int, said: Sequence[str], fix: str | None = None) -> None:
-        super().__init__("; ".join(said) or "no message", where=f"{name} (exit {status})", fix=fix)
-        self.status = status
-        self.said = tuple(said)
-
-
 # Debian keeps sfdisk and mke2fs in /sbin, which is not on a plain user's PATH.
 _ADMINISTRATOR_PATH = ("/usr/sbin", "/sbin")
 
@@ -69,9 +60,8 @@ def run_program(
     """Run `argv` to its end and return its standard output.
 
     Both outputs are appended to `log` if given. The program runs in a process group of its own, which is ended
-    with it: on an error, at the time limit, on Ctrl-C. Raises HostError if the program is not installed,
-    ProgramError, with the last lines it printed, if it fails, and BuildError if it takes longer than `timeout_s`
-    seconds.
+    with it: on an error, at the time limit, on Ctrl-C. Raises HostError if the program is not installed and
+    BuildError, with the last lines it printed, if it fails or takes longer than `timeout_s` seconds.
     """
     name = Path(argv[0]).name
     answer = ask_program(argv, stdin=stdin, environment=environment, timeout_s=timeout_s)
@@ -80,7 +70,8 @@ def run_program(
             stream.write(f"$ {' '.join(map(str, argv))}\n".encode() + answer.output + answer.trouble)
     if answer.exit_code != 0:
         said = (answer.trouble or answer.output).decode(errors="replace").strip().splitlines()[-4:]
-        raise ProgramError(name, status=answer.exit_code, said=said, fix=f"read {log}" if log else None)
+        where = f"{name} (exit {answer.exit_code})"
+        raise BuildError("; ".join(said) or "no message", where=where, fix=f"read {log}" if log else None)
     return answer.output.decode(errors="replace")
 
 

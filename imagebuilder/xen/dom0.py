@@ -127,27 +127,28 @@ def _place_or_discard(export: Export, dom0: Dom0) -> str:
 def _send(export: Export, dom0: Dom0, *options: str) -> None:
     target = f"{dom0.user}{dom0.host}:{dom0.directory}/{export.name}.part/"
     shell = " ".join(_quoted_for_rsync(word) for word in _ssh(dom0))
-    try:
-        run_program([*_RSYNC, *options, "-e", shell, "--", f"{export.folder}/", target])
-    except ProgramError as error:
-        if any("No space left" in line or "quota exceeded" in line for line in error.said):
-            _receive("discard", export.name, dom0)
-            what = "its disk is full; what was copied is removed again"
-            raise RemoteError(what, where=dom0, fix="make room there, or name another directory") from error
-        what = f"the copy of {export.name} was cut off: {'; '.join(error.said)}"
-        fix = f"run the command again: it goes on where it stopped ({export.name}.part there)"
-        raise RemoteError(what, where=dom0, fix=fix) from error
+    answer = ask_program([*_RSYNC, *options, "-e", shell, "--", f"{export.folder}/", target])
+    if answer.exit_code == 0:
+        return
+    said = _lines(answer)
+    if any("No space left" in line or "quota exceeded" in line for line in said):
+        _receive("discard", export.name, dom0)
+        what = "its disk is full; what was copied is removed again"
+        raise RemoteError(what, where=dom0, fix="make room there, or name another directory")
+    what = f"the copy of {export.name} was cut off: {'; '.join(said[-4:])}"
+    fix = f"run the command again: it goes on where it stopped ({export.name}.part there)"
+    raise RemoteError(what, where=dom0, fix=fix)
 
 
 def _receive(task: str, name: str, dom0: Dom0, *arguments: str) -> str:
     """What receive.sh prints when it does `task` in `dom0`. Raises RemoteError if it does not succeed."""
     words = " ".join(shlex.quote(word) for word in (task, dom0.directory, name, *arguments))
     script = f"set -- {words}\n{_RECEIVE.read_text(encoding='utf-8')}"
-    try:
-        # The words are in the script, not in argv: the login shell there may be any.
-        return run_program([*_ssh(dom0), dom0.login, "sh", "-s"], stdin=script.encode()).strip()
-    except ProgramError as error:
-        raise _refusal(error, name, dom0) from error
+    # The words are in the script, not in argv: the login shell there may be any.
+    answer = ask_program([*_ssh(dom0), dom0.login, "sh", "-s"], stdin=script.encode())
+    if answer.exit_code != 0:
+        raise _refusal(answer, name, dom0)
+    return answer.output.decode(errors="replace").strip()
 
 
 def _ssh(dom0: Dom0) -> list[str]:
@@ -160,15 +161,20 @@ def _quoted_for_rsync(word: str) -> str:
     return "'" + word.replace("'", "''") + "'"
 
 
-def _refusal(error: ProgramError, name: str, dom0: Dom0) -> RemoteError:
+def _lines(answer: Answer) -> list[str]:
+    return answer.trouble.decode(errors="replace").strip().splitlines()
+
+
+def _refusal(answer: Answer, name: str, dom0: Dom0) -> RemoteError:
     """What it means that ssh or receive.sh failed."""
-    own = [line.removeprefix(_SAID) for line in error.said if line.startswith(_SAID)]
-    said = "; ".join(own or error.said)
-    if error.status == _SSH_FAILED:
+    lines = _lines(answer)
+    own = [line.removeprefix(_SAID) for line in lines if line.startswith(_SAID)]
+    said = "; ".join(own or lines[-4:])
+    if answer.exit_code == _SSH_FAILED:
         return RemoteError(f"ssh failed: {said}", where=dom0.login, fix=_login_fix(said, dom0))
-    what, fix = _MEANINGS.get(error.status, ("it failed there: {said}", "log in by ssh and look"))
+    what, fix = _MEANINGS.get(answer.exit_code, ("it failed there: {said}", "log in by ssh and look"))
     words = {"said": said, "name": name, "folder": f"{dom0.directory}/{name}"}
-    kind = DifferentError if error.status == _DIFFERENT else RemoteError
+    kind = DifferentError if answer.exit_code == _DIFFERENT else RemoteError
     return kind(what.format_map(words), where=dom0, fix=fix.format_map(words))
 
 

@@ -25,7 +25,7 @@ from imagebuilder.errors import BuildError, CheckError, HostError, UsageError
 from imagebuilder.image.appliance import DiskFormat
 from imagebuilder.image.qemu_img import backing_chain, copy_file, copy_to_qcow2, copy_to_raw, name_backing_file
 from imagebuilder.image.store import Image, disk_name
-from imagebuilder.programs import ProgramError, run_program
+from imagebuilder.programs import ask_program
 from imagebuilder.whole_files import flush
 
 MANIFEST, SUMS = "export.json", "SHA256SUMS"
@@ -212,10 +212,9 @@ def _is_complete(folder: Path) -> bool:
 def _is_running(name: str) -> bool:
     """Whether this machine is a dom0 in which a machine of this name runs."""
     try:
-        run_program(["xl", "list", name], timeout_s=60)
-    except (HostError, BuildError):
+        return ask_program(["xl", "list", name], timeout_s=60).exit_code == 0
+    except HostError:  # there is no xl
         return False
-    return True
 
 
 @contextmanager
@@ -255,7 +254,7 @@ def _write_errors(directory: Path) -> Iterator[None]:
     """Say of a disk that is full, or may not be written to, what can be done."""
     try:
         yield
-    except ProgramError as error:
+    except BuildError as error:
         if os.strerror(errno.ENOSPC) not in error.what:
             raise
         raise HostError("the disk is full", where=directory, fix=_ROOM) from error
