@@ -46,7 +46,7 @@ _CHUNK_BYTES = 1 << 16
 # A job is some 400 bytes in Grid Engine's XML: an answer of more is none, and must not fill the memory.
 _MOST_ANSWER_BYTES = 64 << 20
 _LONGEST_LINE_BYTES = 1024
-_END_PAUSE_S = 0.2
+_END_PAUSE_S = 1
 
 
 def run_program(
@@ -173,6 +173,7 @@ class Conversation:
     def __init__(self, process: "subprocess.Popen[bytes]", trouble: IO[bytes]) -> None:
         self._process = process
         self._trouble = trouble
+        self._is_over = False
 
     def ask(self, question: str, *, last_line: str, within_s: float) -> str:
         """Give it `question`, and return what it prints, to the end of a line that begins with `last_line`.
@@ -192,6 +193,7 @@ class Conversation:
             if not readable:
                 raise TimeoutError
             chunk = os.read(stdout.fileno(), _CHUNK_BYTES)
+            self._is_over = not chunk
             if not chunk or len(answer) > _MOST_ANSWER_BYTES:
                 raise EOFError
             answer += chunk
@@ -202,14 +204,14 @@ class Conversation:
 
         Returns its exit status, negative for a signal, and the last of what it said on standard error.
         """
-        # One that has closed its output is about to end by itself, and its status says why.
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_END_PAUSE_S)
+        if self._is_over:
+            # It is about to end by itself, and its status says why.
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_PAUSE_S)
         _end_group(self._process)
-        with self._trouble:
-            said = os.pread(
-                self._trouble.fileno(), _CHUNK_BYTES, max(0, self._trouble.seek(0, os.SEEK_END) - _CHUNK_BYTES)
-            )
+        with self._trouble as trouble:
+            trouble.seek(max(0, os.fstat(trouble.fileno()).st_size - _CHUNK_BYTES))
+            said = trouble.read()
         return self._process.returncode, said.decode(errors="replace")
 
 

@@ -13,7 +13,7 @@ from imagebuilder.opennebula.guest import Guest
 from imagebuilder.opennebula.release import RELEASES, Generation
 from imagebuilder.opennebula.workers import RegisteredAmi
 from imagebuilder.recipe.cluster import Cluster, ClusterRecipe
-from imagebuilder.site import XenDomain
+from imagebuilder.recipe.xen import XenDomain
 from tests.machines import machine_of, shipped_site
 
 AMI = RegisteredAmi(ami="ami-0123456789abcdef0", region="eu-west-1", key="3" * 64, is_current=True)

@@ -15,7 +15,7 @@ from imagebuilder.opennebula.networks import network_template
 from imagebuilder.opennebula.parser import parse_template
 from imagebuilder.opennebula.release import RELEASES, Generation
 from imagebuilder.opennebula.template import Template, write_template
-from imagebuilder.site import XenDomain
+from imagebuilder.recipe.xen import XenDomain
 from tests.machines import shipped_site
 from tests.one_files import AMI, cluster_with, files_of, guest
 from tests.update_golden import GOLDEN, read_tree

@@ -1,3 +1,4 @@
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from imagebuilder.rehearse.leavings import (
     end_kept,
     kept_rehearsals,
     new_directory,
+    newest_kept,
     sweep,
 )
 from imagebuilder.rehearse.networks import Holder
@@ -170,3 +172,17 @@ def test_the_lock_is_not_handed_on_to_programs_that_outlive_the_rehearsal(store:
     other.wait()
 
     assert [one.directory for one in kept] == [directory]
+
+
+def test_of_several_rehearsals_that_run_on_the_newest_is_the_one_started_last(store: Store, living: Holder) -> None:
+    first, last, dead = (leave(store, name, living.to_json()) for name in ("b", "a", "c"))
+    (dead / HOLDER).write_text(of_another_process(living), encoding="utf-8")
+    os.utime(first / HOLDER, (1, 1))
+
+    newest = newest_kept(store)
+
+    assert newest == KeptRehearsal(directory=last, holder=living)
+
+
+def test_where_none_runs_on_there_is_no_newest(store: Store) -> None:
+    assert newest_kept(store) is None

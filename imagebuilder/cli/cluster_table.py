@@ -2,28 +2,31 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from io import StringIO
 
 import typer
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from imagebuilder.errors import RemoteError
-from imagebuilder.operate.grid import Job
+from imagebuilder.operate.grid import Job, QueueInstance
 from imagebuilder.operate.status import ClusterStatus, HostStatus, to_json
 
 # Wider than any row: what is not read on a terminal is neither cut nor wrapped.
 _NO_LIMIT = 10_000
 # Of thousands the first say what is next, and the table stays in sight.
-_MOST_PENDING = 20
+_MOST_JOBS = 20
+_MOST_NAMES = 6
 _LONGEST_NAME = 24
 _NOTHING = "-"
-_COLOURS = {"in the queue": "red", "joining": "yellow", "absent": "red", "left the VPN": "red"}
+_COLOURS = {"joining": "yellow", "absent": "red"}
 
 Show = Callable[[ClusterStatus, str], None]
 
@@ -32,11 +35,11 @@ def print_status(status: ClusterStatus, trouble: str = "") -> None:
     """Print the status, as wide as it is where nobody's terminal is in the way, and what keeps it from being newer."""
     console = Console(highlight=False)
     if console.is_terminal:
-        console.print(view_of(status, trouble))
+        console.print(View(status, trouble))
         return
     page = Console(highlight=False, width=_NO_LIMIT, file=StringIO(), color_system=None)
     with page.capture() as captured:
-        page.print(view_of(status, trouble))
+        page.print(View(status, trouble))
     typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
@@ -63,7 +66,7 @@ def _screen(*, json_output: bool) -> Iterator[Show]:
         yield _print_json
     elif console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
-            yield lambda status, trouble: live.update(view_of(status, trouble), refresh=True)
+            yield lambda status, trouble: live.update(View(status, trouble), refresh=True)
     else:
         yield print_status
 
@@ -72,52 +75,85 @@ def _print_json(status: ClusterStatus, trouble: str) -> None:
     typer.echo(json.dumps({"error": trouble} if trouble else to_json(status)))
 
 
-def view_of(status: ClusterStatus, trouble: str = "") -> Group:
-    """The status: one table, the jobs that wait, and a line that sums it up."""
-    title = Text.assemble((status.cluster, "bold"), f" as {status.server} sees it, {status.time:%Y-%m-%d %H:%M:%S}")
-    parts: list[Text | Table] = [title, Text(), _table(status), Text()]
-    if status.pending:
-        parts += [_pending(status), Text()]
-    parts.append(_totals(status))
-    if trouble:
-        parts.append(Text(f"{trouble} (trying again)", "red"))
-    return Group(*parts)
+@dataclass(frozen=True)
+class View:
+    """The status: one table, the jobs that wait, and a line that sums it up.
+
+    Where the table would be too wide it only counts the jobs, and they follow in one of their own.
+    """
+
+    status: ClusterStatus
+    trouble: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """What rich draws, on a console of this width."""
+        status = self.status
+        table = _table(status, _listed)
+        is_narrow = Measurement.get(console, options.update(max_width=_NO_LIMIT), table).maximum > options.max_width
+        yield Text.assemble((status.cluster, "bold"), f" as {status.server} sees it, {status.time:%Y-%m-%d %H:%M:%S}")
+        yield Text()
+        yield _table(status, _counted_jobs) if is_narrow else table
+        yield Text()
+        running = [(job, instance.host) for instance in status.instances for job in instance.jobs]
+        if is_narrow and running:
+            yield from (_job_table("RUNNING", running, status.time), Text())
+        if status.pending:
+            yield from (_job_table("PENDING", [(job, "") for job in status.pending], status.time), Text())
+        yield _totals(status)
+        if self.trouble:
+            yield Text(f"{self.trouble} (trying again)", "red")
 
 
-def _table(status: ClusterStatus) -> Table:
-    titles = ("HOST", "QUEUE", "SLOTS", "LOAD", "STATE", "VPN ADDRESS", "EC2 ID", "JOBS")
-    table = Table(*titles, box=None, pad_edge=False)
+Jobs = Callable[[QueueInstance, datetime], Text]
+
+
+def _listed(instance: QueueInstance, now: datetime) -> Text:
+    """The jobs on an instance, a line each."""
+    return Text("\n").join(
+        Text(f"{job.label} {_short(job.name)} {job.owner} {job.state} {_since(job, now)}") for job in instance.jobs
+    )
+
+
+def _counted_jobs(instance: QueueInstance, _now: datetime) -> Text:
+    """How many jobs are on an instance."""
+    return Text(str(len(instance.jobs) or ""))
+
+
+def _table(status: ClusterStatus, jobs_of: Jobs) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title in ("HOST", "QUEUE", "SLOTS", "LOAD", "STATE", "VPN ADDRESS", "EC2 ID", "JOBS"):
+        # What one copies stays whole on a narrow terminal.
+        table.add_column(title, no_wrap=title not in {"STATE", "JOBS"}, overflow="fold")
     for host in status.hosts:
         vpn_address = str(host.vpn_address) if host.is_on_vpn else _NOTHING
         instance_id = (host.worker.instance_id if host.worker else None) or _NOTHING
-        for queue, slots, load, state, jobs in _rows(host, status.time):
-            table.add_row(Text(host.name), Text(queue), Text(slots), Text(load), state, vpn_address, instance_id, jobs)
+        for queue, slots, load, state in _rows(host):
+            jobs = Text(_NOTHING) if queue is None else jobs_of(queue, status.time) or Text(_NOTHING)
+            name = Text(queue.queue if queue else _NOTHING)
+            table.add_row(Text(host.name), name, slots, load, state, vpn_address, instance_id, jobs)
     return table
 
 
-def _rows(host: HostStatus, now: datetime) -> Iterator[tuple[str, str, str, Text, Text]]:
-    """Of each queue on a host: its name, slots, load, state and jobs."""
+def _rows(host: HostStatus) -> Iterator[tuple[QueueInstance | None, str, str, Text]]:
+    """Of each queue on a host: its slots, load and state."""
     if not host.instances:
-        yield _NOTHING, _NOTHING, _NOTHING, Text(host.presence, _COLOURS[host.presence]), Text(_NOTHING)
+        yield None, _NOTHING, _NOTHING, Text(host.presence, _COLOURS[host.presence])
     for instance in host.instances:
         load = _NOTHING if instance.load is None else f"{instance.load:.2f}"
         state = Text(host.state_of(instance), "green" if host.is_well_on(instance) else "red")
-        jobs = Text("\n").join(Text(_line(job, now)) for job in instance.jobs) or Text(_NOTHING)
-        yield instance.queue, f"{instance.used}/{instance.total}", load, state, jobs
+        yield instance, f"{instance.used}/{instance.total}", load, state
 
 
-def _line(job: Job, now: datetime) -> str:
-    return f"{job.label} {_short(job.name)} {job.owner} {job.state} {_since(job, now)}"
-
-
-def _pending(status: ClusterStatus) -> Table:
-    table = Table("PENDING", "NAME", "OWNER", "STATE", "SLOTS", "SINCE", box=None, pad_edge=False)
-    for job in status.pending[:_MOST_PENDING]:
-        words = (job.label, _short(job.name), job.owner, job.state, str(job.slots), _since(job, status.time))
-        table.add_row(*map(Text, words))
-    more = len(status.pending) - _MOST_PENDING
-    if more > 0:
-        table.add_row(Text(f"and {more} more"))
+def _job_table(title: str, jobs: Sequence[tuple[Job, str]], now: datetime) -> Table:
+    """Jobs, each with where it is if that is known; of many the first."""
+    table = Table(title, "NAME", "OWNER", "STATE", "SLOTS", "SINCE", box=None, pad_edge=False)
+    if any(where for _, where in jobs):
+        table.add_column("HOST")
+    for job, where in jobs[:_MOST_JOBS]:
+        words = (job.label, _short(job.name), job.owner, job.state, str(job.slots), _since(job, now), where)
+        table.add_row(*map(Text, words[: len(table.columns)]))
+    if len(jobs) > _MOST_JOBS:
+        table.add_row(Text(f"and {len(jobs) - _MOST_JOBS} more"))
     return table
 
 
@@ -145,7 +181,9 @@ def _totals(status: ClusterStatus) -> Text:
         f"{_counted(on_vpn, 'worker')} on the VPN",
     ]
     not_well = [host.name for host in status.hosts if not host.is_well]
-    verdict = Text(f"not well: {', '.join(not_well)}", "red") if not_well else Text("all is well", "green")
+    names = ", ".join(not_well[:_MOST_NAMES])
+    more = f" and {len(not_well) - _MOST_NAMES} more" if len(not_well) > _MOST_NAMES else ""
+    verdict = Text(f"not well: {names}{more}", "red") if not_well else Text("all is well", "green")
     return Text.assemble(f"{', '.join(parts)}; ", verdict)
 
 

@@ -10,7 +10,7 @@ from imagebuilder.image.store import Image
 from imagebuilder.opennebula.release import Release
 from imagebuilder.opennebula.template import Attribute, Template, single, vector
 from imagebuilder.recipe.cluster import ClusterRecipe
-from imagebuilder.site import XenDomain
+from imagebuilder.recipe.xen import XenDomain
 from imagebuilder.xen.domain import network_interfaces
 
 _KEY_CHARACTERS = 12  # as `imgbuild list` shows a key

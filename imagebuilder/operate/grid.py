@@ -31,9 +31,13 @@ _STATES = {
     "o": "orphaned",
 }
 
+# What 8.1.9 writes for `<` instead of `&lt;`.
+_LESS_THAN = "%lt;"
+
 # What XML 1.0 has no place for (section 2.2). qstat writes job names as they are, and a job may be called anything.
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _REPLACEMENT = "\ufffd"
+_LONGEST_REASON = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +85,9 @@ class QueueInstance:
     def state(self) -> str:
         """Its state in words, with qstat's letters behind: `ok`, `unreachable (au)`, `disabled, error (dE)`."""
         if not self.states:
-            return "ok" if self.is_well else "not heard from yet"
+            return "ok" if self.is_well else "not seen yet"
         if "u" in self.states and self.arch == NEVER_HEARD:
-            words = ["not heard from yet"]
+            words = ["not seen yet"]
         else:
             # A load that is unknown is over every threshold: `u` comes with `a`.
             letters = [letter for letter in self.states if letter != "a" or "u" not in self.states]
@@ -131,7 +135,7 @@ def _job(element: Element) -> Job:
     started = _text(element, "JAT_start_time", default="") or _text(element, "JB_submission_time", default="")
     return Job(
         number=_count(element, "JB_job_number"),
-        name=_text(element, "JB_name", default=""),
+        name=_text(element, "JB_name", default="").replace(_LESS_THAN, "<"),
         owner=_text(element, "JB_owner", default=""),
         state=_text(element, "state"),
         slots=_count(element, "slots"),
@@ -175,7 +179,5 @@ def printable(text: str) -> str:
 
 
 def _malformed(why: str) -> RemoteError:
-    what = f"what it prints is not what Grid Engine's qstat prints: {why}"
-    return RemoteError(
-        what, where="qstat -f -xml", fix="run it on the server, and see what stands before it on its PATH"
-    )
+    what = f"what it prints is not what Grid Engine's qstat prints: {why[:_LONGEST_REASON]}"
+    return RemoteError(what, where="qstat -f -xml", fix="run it on the server, and see what it prints")

@@ -10,7 +10,7 @@ from imagebuilder.operate.grid import Job, QueueInstance
 from imagebuilder.operate.reading import Reading, Worker
 
 Kind = Literal["host", "worker", "other"]
-Presence = Literal["in the queue", "joining", "absent", "left the VPN"]
+Presence = Literal["in the queue", "joining", "absent", "not on the VPN"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +48,13 @@ class HostStatus:
         """Whether the queue has it, and the VPN: a worker joins the VPN first, and leaves it first."""
         if not self.instances:
             return "joining" if self.is_on_vpn else "absent"
-        return "left the VPN" if self.kind == "worker" and not self.is_on_vpn else "in the queue"
+        return "not on the VPN" if self.kind == "worker" and not self.is_on_vpn else "in the queue"
 
     def state_of(self, instance: QueueInstance) -> str:
         """The state of one of its queue instances, in words."""
         if self.presence == "in the queue":
             return instance.state
-        return self.presence if instance.is_well else f"{self.presence}, {instance.state}"
+        return f"{self.presence} ({instance.states})" if instance.states else self.presence
 
     def is_well_on(self, instance: QueueInstance) -> bool:
         """Whether one of its queue instances takes jobs."""
