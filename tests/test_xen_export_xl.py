@@ -1,6 +1,7 @@
 """That ./start gives the real xl what was meant, wherever the folder lies."""
 
 import json
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -33,7 +34,7 @@ PLACES = ["local01", """it's a "b" \\c, target=$HOME;#"""]
 XL = """
 case $1 in
     list) [ $# = 1 ] ;;
-    create) shift; LD_PRELOAD={preload} exec {xl} -N create "$@" ;;
+    create) shift; exec env {xl} -N create "$@" ;;
 esac
 """
 
@@ -61,7 +62,8 @@ def test_xl_understands_the_folders_configuration_with_absolute_names(
     texts = folder_texts("local01", "node", configuration_text(domain_in(Path(FOLDER), way)), disk_name="disk.raw")
     (folder / "local01.cfg").write_text(texts["local01.cfg"])
     put_program(folder / "start", texts["start"])
-    put_program(tmp_path / "bin/xl", XL.format(preload=xl.environment.get("LD_PRELOAD", ""), xl=xl.program))
+    real = shlex.join([*(f"{name}={value}" for name, value in xl.environment.items()), str(xl.program)])
+    put_program(tmp_path / "bin/xl", XL.format(xl=real))
 
     started = subprocess.run(
         [folder / "start"],
