@@ -9,3 +9,7 @@ class NotThereError(RemoteError):
 
 class AnswerLostError(RemoteError):
     """The call was sent, and whether oned has done it is not known."""
+
+
+class WrongStateError(RemoteError):
+    """oned has the object, but not in a state in which this can be done: it may be later."""

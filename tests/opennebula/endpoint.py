@@ -1,5 +1,8 @@
 """oned's endpoint on loopback: XML-RPC over HTTP, with faults to order."""
 
+import os
+import signal
+import ssl
 import threading
 import xmlrpc.client
 from collections.abc import Iterator
@@ -13,7 +16,11 @@ from tests.opennebula.state import INTERNAL
 
 # drop: the connection ends before the call is done. lose: it is done, and the answer is lost. internal: an error of
 # oned's own. hang: nothing comes. gateway: another program answers for oned. babble: an answer that is none.
-How = Literal["drop", "lose", "internal", "hang", "gateway", "babble", "redirect"]
+# mirror: what was asked comes back. drip: a byte now and then. gossip: an error with the session in it.
+# interrupt: it is done, and whoever has started this process presses Ctrl-C before the answer.
+How = Literal[
+    "drop", "lose", "internal", "hang", "gateway", "babble", "redirect", "mirror", "drip", "gossip", "interrupt"
+]
 
 
 @dataclass
@@ -29,7 +36,7 @@ class Endpoint:
 
 
 @contextmanager
-def serving(oned: Oned) -> Iterator[Endpoint]:
+def serving(oned: Oned, *, tls: ssl.SSLContext | None = None) -> Iterator[Endpoint]:
     """An endpoint that is there for as long as the block runs."""
     endpoint = Endpoint(oned=oned)
 
@@ -54,14 +61,19 @@ def serving(oned: Oned) -> Iterator[Endpoint]:
                 self.send_header("Location", "http://127.0.0.1:9/RPC2")
             self.end_headers()
             with suppress(OSError):
-                self.wfile.write(text)
+                for number in range(len(text) if how == "drip" else 0):
+                    self.wfile.write(text[number : number + 1])
+                    endpoint.over.wait(0.05)
+                self.wfile.write(text if how != "drip" else b"")
 
         def log_message(self, *_: object) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
-        endpoint.url = f"http://127.0.0.1:{server.server_port}/RPC2"
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        endpoint.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}/RPC2"
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
@@ -77,12 +89,18 @@ def _ordered(
 ) -> tuple[int, bytes] | None:
     if how == "lose":
         _answer(endpoint, method, arguments)
-    if how == "hang":
+    if how == "interrupt":
+        _answer(endpoint, method, arguments)
+        os.kill(os.getpid(), signal.SIGINT)
+    if how in {"hang", "interrupt"}:
         endpoint.over.wait(20)
     answers: dict[How, tuple[int, bytes]] = {
         "gateway": (502, b"<html>Bad Gateway</html>"),
         "redirect": (307, b""),
         "babble": (200, b"<?xml version='1.0'?><methodResponse><params><param><value>"),
+        "mirror": (200, xmlrpc.client.dumps((f"{arguments[0]} <",), methodresponse=True).encode()),
+        "gossip": (200, _dumped((False, f"[{method}] the session {arguments[0]} is odd", INTERNAL))),
+        "drip": (200, b" " * 10_000),
         "internal": (200, _dumped((False, f"[{method}] Cannot update the DB.", INTERNAL))),
     }
     return answers.get(how) if how else (200, _answer(endpoint, method, arguments))
