@@ -83,6 +83,7 @@ PURE = (
     *("opennebula.template", "opennebula.values", "opennebula.workers"),
     *("operate.grid", "operate.reading", "operate.status"),
     *("opennebula.calls", "opennebula.change_plan", "opennebula.login", "opennebula.machines", "opennebula.things"),
+    "opennebula.wanted",
     *("rehearse.network_drawing", "rehearse.outcome", "rehearse.page", "rehearse.queue", "rehearse.time_line"),
     "rehearse.topology",
 )

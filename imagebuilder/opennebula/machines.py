@@ -1,7 +1,7 @@
 """The virtual machines that oned runs, and how `onevm list` and `onevm show` name what it says of them.
 
 The states are those of include/VirtualMachine.h, their short names those of `onevm`
-(src/oca/ruby/opennebula/virtual_machine.rb).
+(src/oca/java/src/org/opennebula/client/vm/VirtualMachine.java has them in order).
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,6 @@ _STATES = (
     *("DONE", "FAILED", "POWEROFF", "UNDEPLOYED", "CLONING", "CLONING_FAILURE"),
 )
 _SHORT_STATES = ("init", "pend", "hold", "actv", "stop", "susp", "done", "fail", "poff", "unde", "clon", "fail")
-# By the first word of the state's name, but for those that say it otherwise.
 _LCM_STATES = tuple(
     """LCM_INIT PROLOG BOOT RUNNING MIGRATE SAVE_STOP SAVE_SUSPEND SAVE_MIGRATE PROLOG_MIGRATE PROLOG_RESUME EPILOG_STOP
     EPILOG SHUTDOWN CANCEL FAILURE CLEANUP_RESUBMIT UNKNOWN HOTPLUG SHUTDOWN_POWEROFF BOOT_UNKNOWN BOOT_POWEROFF
@@ -31,6 +30,7 @@ _LCM_STATES = tuple(
     PROLOG_MIGRATE_UNKNOWN_FAILURE DISK_RESIZE DISK_RESIZE_POWEROFF DISK_RESIZE_UNDEPLOYED HOTPLUG_NIC_POWEROFF
     HOTPLUG_RESIZE HOTPLUG_SAVEAS_UNDEPLOYED HOTPLUG_SAVEAS_STOPPED BACKUP BACKUP_POWEROFF RESTORE""".split()  # noqa: SIM905 - a table to read
 )
+# By the first word of the state's name, but for those that say it otherwise.
 _SHORT_LCM_STATES = {
     "LCM": "init",
     "PROLOG": "prol",
@@ -51,11 +51,7 @@ _SHORT_LCM_STATES = {
 }
 _SHORT_LCM_EXCEPTIONS = {
     "HOTPLUG_SNAPSHOT": "snap",
-    "DISK_RESIZE": "drsz",
-    "HOTPLUG_RESIZE": "rsiz",
-    **dict.fromkeys(("DISK_RESIZE_POWEROFF", "DISK_RESIZE_UNDEPLOYED"), "drsz"),
-    "HOTPLUG_PROLOG_POWEROFF": "hotp",
-    "HOTPLUG_EPILOG_POWEROFF": "hotp",
+    **dict.fromkeys((one for one in _LCM_STATES if one.startswith("DISK_RESIZE")), "drsz"),
     **dict.fromkeys((one for one in _LCM_STATES if one.startswith("PROLOG_MIGRATE")), "migr"),
 }
 
@@ -128,8 +124,8 @@ def list_row(machine: Machine, now: int) -> tuple[str, ...]:
 def describe(machine: Machine) -> Mapping[str, object]:
     """What `onevm show` of 2008 lists, by its names, as far as oned still has it.
 
-    AID (the account) and PRIORITY are gone since OpenNebula 2.0; RESCHEDULE is RESCHED now, LAST POLL is 0 since 5.12.
-    MEMORY (KiB), CPU (hundredths), NET TX and NET RX (bytes) are what was measured, None before the first time.
+    It has no AID (the account) and no PRIORITY any more; RESCHEDULE is its RESCHED. MEMORY (KiB), CPU (hundredths), NET
+    TX and NET RX (bytes) are what was measured, None before the first time.
     """
     measured = machine.measured
     return {

@@ -12,7 +12,7 @@ from imagebuilder.errors import HostError, RemoteError, UsageError
 from imagebuilder.opennebula.calls import AnswerLostError
 from imagebuilder.opennebula.login import Login
 from imagebuilder.opennebula.machines import Machine, Measured
-from imagebuilder.opennebula.template import Template, Vector, single, vector, write_template
+from imagebuilder.opennebula.template import Template, Vector, write_template
 from imagebuilder.opennebula.things import AddressRange, Drivers, Kind, Thing, as_xml, from_mapping
 from imagebuilder.recipe.model import nearest
 
@@ -103,22 +103,9 @@ class Server:
         """Add an address range to a network."""
         self._rpc.call("vn.add_ar", network, write_template(Template(attributes=(wanted,))))
 
-    def resize_range(self, network: int, range_id: int, size: int) -> None:
-        """Change how many addresses a range has."""
-        change = vector("AR", AR_ID=range_id, SIZE=size)
-        self._rpc.call("vn.update_ar", network, write_template(Template(attributes=(change,))))
-
     def remove_range(self, network: int, range_id: int) -> None:
         """Remove an address range from a network."""
         self._rpc.call("vn.rm_ar", network, range_id)
-
-    def hold(self, network: int, address: str) -> None:
-        """Keep an address from machines."""
-        self._rpc.call("vn.hold", network, _lease(address))
-
-    def release(self, network: int, address: str) -> None:
-        """Let machines have an address that was on hold."""
-        self._rpc.call("vn.release", network, _lease(address))
 
     def instantiate(self, template: int, name: str) -> int:
         """Have oned start a machine from a template; its id. An empty name lets oned make one."""
@@ -148,11 +135,12 @@ class Server:
                 template=from_mapping(answer.TEMPLATE or {}),
                 state=_state(kind, answer),
                 used_by=_users(kind, answer),
+                is_persistent=kind == "image" and int(answer.PERSISTENT) != 0,
                 ranges=tuple(map(_range, _all(answer.AR_POOL, "AR"))) if kind == "network" else (),
             )
         except (AttributeError, TypeError, ValueError, LookupError) as error:
             what = f"what oned says of a {kind} cannot be read: {error}"
-            raise RemoteError(what, where=self.endpoint, fix="use OpenNebula 5.8 to 7") from error
+            raise RemoteError(what, where=self.endpoint, fix="use OpenNebula 6 or 7") from error
 
 
 def open_server(login: Login, *, timeout_s: float = CALL_TIMEOUT_S) -> Server:
@@ -166,10 +154,6 @@ def open_server(login: Login, *, timeout_s: float = CALL_TIMEOUT_S) -> Server:
 
 def _all(answer: Any, tag: str) -> Sequence[Any]:
     return [] if answer is None else list(getattr(answer, tag) or [])
-
-
-def _lease(address: str) -> str:
-    return write_template(Template(attributes=(Vector(name="LEASES", pairs=(single("IP", address),)),)))
 
 
 def _state(kind: Kind, answer: Any) -> str:
@@ -191,9 +175,14 @@ def _users(kind: Kind, answer: Any) -> int:
 
 
 def _range(answer: Any) -> AddressRange:
-    leases = _all(getattr(answer, "LEASES", None), "LEASE")
-    holders = {str(one.IP): int(-1 if one.VM is None else one.VM) for one in leases if one.IP}
-    return AddressRange(id=int(answer.AR_ID), ip=str(answer.IP or ""), size=int(answer.SIZE), leases=holders)
+    return AddressRange(
+        id=int(answer.AR_ID),
+        type=str(answer.TYPE),
+        ip=str(answer.IP or ""),
+        mac=str(answer.MAC or ""),
+        size=int(answer.SIZE),
+        used=int(getattr(answer, "USED_LEASES", None) or 0),
+    )
 
 
 def _machine(answer: Any) -> Machine:

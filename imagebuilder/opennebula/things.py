@@ -4,12 +4,13 @@ The mark is a vector attribute in the object's template:
 
     IMGBUILD = [ CLUSTER = "squirrel", WROTE = "CPU,DISK,MEMORY", RUN = "5d41402abc4b" ]
 
-CLUSTER is whose it is; WROTE names the attributes that imgbuild has written, so that those of other people are kept;
-RUN is chance, new in each run, and finds an object again if the answer with its id was lost.
+CLUSTER is whose it is; WROTE names the attributes that imgbuild has written, and RANGES the address ranges, so that
+those of other people are kept; RUN is chance, new in each run, and finds an object again if the answer with its id
+was lost.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 from xml.sax.saxutils import escape
 
@@ -48,31 +49,32 @@ class Drivers:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """An object that oned shall have; `template` has its NAME and no mark.
-
-    `holds` are the addresses of a network that no machine shall get; only a host has `drivers`.
-    """
+    """An object that oned shall have; `template` has its NAME and no mark. Only a host has `drivers`."""
 
     kind: Kind
     name: str
     template: Template
-    holds: tuple[str, ...] = ()
     drivers: Drivers | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class AddressRange:
-    """An address range of a network; `leases` has who holds an address: the id of a VM, or -1 if it is on hold."""
+    """An address range of a network; `used` counts the addresses that are leased or on hold."""
 
     id: int
+    type: str
     ip: str
+    mac: str
     size: int
-    leases: Mapping[str, int] = field(default_factory=dict)
+    used: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """An object that oned has; `used_by` counts the machines that use it. `state` is READY where it may be used."""
+    """An object that oned has. `state` is READY where it may be used, `used_by` counts the machines that use it.
+
+    An image that `is_persistent` holds what the machine has written.
+    """
 
     kind: Kind
     id: int
@@ -80,6 +82,7 @@ class Thing:
     template: Template
     state: str = "READY"
     used_by: int = 0
+    is_persistent: bool = False
     ranges: tuple[AddressRange, ...] = ()
 
     @property
@@ -101,7 +104,8 @@ def run_of(template: Template) -> str | None:
 def marked(template: Template, *, cluster: str, run: str) -> Template:
     """`template` with the mark of this cluster and run."""
     wrote = ",".join(sorted({one.key for one in template.attributes}))
-    mark = vector(MARK, CLUSTER=cluster, WROTE=wrote, RUN=run)
+    ranges = ",".join(one.get("IP") or "" for one in template.vectors("AR"))
+    mark = vector(MARK, CLUSTER=cluster, WROTE=wrote or None, RANGES=ranges or None, RUN=run)
     return replace(template, attributes=(*template.attributes, mark))
 
 
@@ -121,10 +125,16 @@ def differences(wanted: Wanted, thing: Thing) -> tuple[str, ...]:
 
 def updated(wanted: Wanted, thing: Thing, *, cluster: str, run: str) -> Template:
     """The template to give the object: what is wanted, its mark, and what other people have added."""
-    ours = marked(stored(wanted), cluster=cluster, run=run)
+    ours = marked(wanted.template, cluster=cluster, run=run)
     own_keys = {one.key for one in ours.attributes} | _wrote(thing.template)
     others = tuple(one for one in thing.template.attributes if one.key not in own_keys)
-    return Template(attributes=(*others, *ours.attributes))
+    kept = tuple(one for one in ours.attributes if one.key not in _FIELDS[wanted.kind])
+    return Template(attributes=(*others, *kept))
+
+
+def own_ranges(thing: Thing) -> set[str]:
+    """The first addresses of the ranges that imgbuild has added to a network."""
+    return set((_marked(thing.template, "RANGES") or "").split(","))
 
 
 def as_xml(template: Template) -> str:

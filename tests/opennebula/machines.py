@@ -46,7 +46,11 @@ class MachineCalls(State):
             if not template.single(mandatory):
                 raise RefusalError(ALLOCATE, f"{failed} {mandatory} attribute must be a positive float or integer")
         images = [self._image_of(user, dict(disk)) for disk in template.vectors("DISK") if not disk.get("SIZE")]
-        leases = [(*self._lease_of(user, dict(nic)), dict(nic)) for nic in template.vectors("NIC")]
+        leases = [
+            (*self._lease_of(user, dict(nic)), dict(nic))
+            for nic in template.vectors("NIC")
+            if "NETWORK_MODE" not in nic
+        ]
         self.last_id += 1
         for image in images:
             image.running.append(self.last_id)

@@ -44,7 +44,9 @@ class NetworkCalls(State):
 
     def vn_delete(self, user: User, id_: int) -> int:
         network: Network = self._get(user, self.networks, Network, id_, "MANAGE")
-        if any(vm >= 0 for one in network.ranges for vm in one.holders.values()) or network.used():
+        if network.state != READY:
+            raise RefusalError(ACTION, "Cannot delete virtual network. It is not in a state in which this can be done")
+        if network.used():
             raise RefusalError(
                 ACTION, "Cannot delete virtual network. Can not remove a virtual network with leases in use"
             )
@@ -59,17 +61,6 @@ class NetworkCalls(State):
         network.ranges.append(self._range(max([one.id for one in network.ranges], default=-1) + 1, value))
         return id_
 
-    def vn_update_ar(self, user: User, id_: int, text: str) -> int:
-        network = self._ready_network(user, id_)
-        [(name, value)] = read_template(text)
-        if name != "AR" or isinstance(value, str) or "AR_ID" not in value:
-            raise RefusalError(INTERNAL, "Wrong AR definition. AR_ID is missing.")
-        range_ = self._range_of(network, int(value["AR_ID"]))
-        if "IP" in value and value["IP"] != range_.ip:
-            raise RefusalError(ACTION, "the first address of a range cannot be changed")
-        range_.size = int(value.get("SIZE", range_.size))
-        return id_
-
     def vn_rm_ar(self, user: User, id_: int, ar_id: int, _force: bool = False) -> int:
         network = self._ready_network(user, id_)
         range_ = self._range_of(network, ar_id)
@@ -77,30 +68,6 @@ class NetworkCalls(State):
             raise RefusalError(ACTION, "Address Range has leases in use")
         network.ranges.remove(range_)
         return id_
-
-    def vn_hold(self, user: User, id_: int, text: str) -> int:
-        ip, range_ = self._held(user, id_, text)
-        if ip in range_.holders:
-            raise RefusalError(ACTION, "Address is in use or not part of the network")
-        range_.holders[ip] = -1
-        return id_
-
-    def vn_release(self, user: User, id_: int, text: str) -> int:
-        ip, range_ = self._held(user, id_, text)
-        if range_.holders.get(ip) != -1:
-            raise RefusalError(ACTION, "Lease is not on hold")
-        del range_.holders[ip]
-        return id_
-
-    def _held(self, user: User, id_: int, text: str) -> tuple[str, Range]:
-        network = self._ready_network(user, id_)
-        [(name, value)] = read_template(text)
-        if name != "LEASES" or isinstance(value, str) or "IP" not in value:
-            raise RefusalError(INTERNAL, "Empty lease description.")
-        found = [one for one in network.ranges if value["IP"] in one.addresses()]
-        if not found:
-            raise RefusalError(ACTION, "Address is in use or not part of the network")
-        return value["IP"], found[0]
 
     def _ready_network(self, user: User, id_: int) -> Network:
         network: Network = self._get(user, self.networks, Network, id_, "MANAGE")

@@ -32,7 +32,7 @@ SIGNATURES = {
     "one.template.delete": "si|b",
     "one.vn.delete": "si",
     "one.host.delete": "si",
-    **dict.fromkeys(("one.vn.add_ar", "one.vn.update_ar", "one.vn.hold", "one.vn.release"), "sis"),
+    "one.vn.add_ar": "sis",
     "one.vn.rm_ar": "sii|b",
     "one.template.instantiate": "sis|bsb",
 }

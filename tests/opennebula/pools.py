@@ -105,7 +105,7 @@ class Template(Thing):
 
 @dataclass(kw_only=True)
 class Range:
-    """An address range; `holders` has the VM of each lease in use, -1 for one on hold."""
+    """An address range; `holders` has the VM of each lease in use."""
 
     id: int
     ip: str

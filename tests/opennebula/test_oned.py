@@ -84,8 +84,8 @@ def test_a_call_with_other_arguments_is_none(oned: Oned, method: str, arguments:
             ALLOCATE,
             "BRIDGE is mandatory",
         ),
-        (SESSION, "one.vn.hold", (0, 'LEASES = [ IP = "10.2.1.1" ]'), ACTION, "not part of the network"),
-        (SESSION, "one.vn.release", (0, 'LEASES = [ IP = "10.1.1.1" ]'), ACTION, "Lease is not on hold"),
+        (SESSION, "one.vn.add_ar", (0, "A = 1"), INTERNAL, "AR vector attribute is missing."),
+        (SESSION, "one.vn.rm_ar", (0, 7), ACTION, "Address Range does not exist"),
         (
             ALICE,
             "one.template.update",
