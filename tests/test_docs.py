@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from docs.generate import OPENNEBULA, REFERENCE, opennebula_page, recipe_reference
 from imagebuilder.cli import app
+from imagebuilder.cli.one_group import GroupWithDefault
 from tests.machines import PROJECT
 
 DOCUMENTS = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted(PROJECT.glob("docs/*.md"))]
@@ -42,6 +43,9 @@ def unknown_words(command_line: str) -> list[str]:
             words = words[1:] if takes_value else words
         elif isinstance(command, TyperGroup) and word in command.commands:
             command = command.commands[word]
+        elif isinstance(command, GroupWithDefault) and word != "--help":
+            command = command.commands[command.default]
+            words.insert(0, word)
         elif (word.startswith("-") or isinstance(command, TyperGroup)) and word not in {"COMMAND", "--help"}:
             unknown.append(word)
     return unknown

@@ -23,7 +23,7 @@ from imagebuilder.cli import (
     diff,
     doctor,
     images,
-    one,
+    one_group,
     pki,
     plan,
     recipes,
@@ -140,7 +140,7 @@ app.command()(build.build)
 app.command(name="list")(images.list_images)
 app.command()(images.show)
 app.command()(xen.xen)
-app.command()(one.one)
+app.add_typer(one_group.app)
 app.command()(diff.diff)
 app.command()(verify.verify)
 app.command(name="rehearse")(rehearse.rehearse_cluster)

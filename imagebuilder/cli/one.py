@@ -10,6 +10,7 @@ import typer
 
 from imagebuilder.cli.bench import say
 from imagebuilder.cli.images import JsonOutput
+from imagebuilder.cli.one_apply import apply_files
 from imagebuilder.cli.settings import Settings
 from imagebuilder.ec2.ami import ami_name
 from imagebuilder.ec2.records import Record, Records
@@ -65,7 +66,17 @@ def one(  # noqa: PLR0913 - one parameter an option
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Write the files there, not to the output.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="With --output: only say what it would be.")] = False,
+    apply: Annotated[
+        bool,
+        typer.Option("--apply", help="Have the OpenNebula of ONE_XMLRPC and ONE_AUTH hold all this."),
+    ] = False,
+    store_on_front_end: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With --apply: where oned's machine sees the store.  [default: as here]"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="With --output or --apply: only say what it would be.")
+    ] = False,
     lint: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Print what is wrong with this template instead; may be given often."),
@@ -83,6 +94,9 @@ def one(  # noqa: PLR0913 - one parameter an option
     """Print the templates for OpenNebula: of every local machine and its disk, of all workers, of the networks; and
     the script that makes OpenNebula know the hosts.
 
+    With --apply, what OpenNebula lacks is made and what differs is changed, after it was shown: all of it or nothing,
+    and never what somebody else has made. `imgbuild one vm` then starts machines. See docs/opennebula-apply.md.
+
     Needs finished images, and for workers on EC2 their registered AMI. With --lint, exits with 1 if a template has
     attributes or variables that OpenNebula would refuse or, which is worse, pass over.
     """
@@ -94,10 +108,23 @@ def one(  # noqa: PLR0913 - one parameter an option
         return
     if names and part in (_Part.network, _Part.hosts):
         raise UsageError(f"--part {part.value} is of the whole cluster", fix="leave out the names")
+    if apply and (chosen.generation != "7" or part is not None or output is not None):
+        what = "--apply is for OpenNebula 6.0 and later, of whole machines, and writes no files"
+        raise UsageError(what, fix="leave out --release, --part and --output")
     site = load_site(settings.site_directory)
     files = _files(site, names or [], chosen, region, settings)
     files = tuple(file for file in files if part is None or file.part == part.value)
-    if output is not None:
+    if apply:
+        apply_files(
+            files,
+            site,
+            settings,
+            is_whole=not names,
+            store_on_front_end=store_on_front_end,
+            dry_run=dry_run,
+            json_output=json_output,
+        )
+    elif output is not None:
         _write(files, output, dry_run=dry_run, settings=settings)
     elif json_output:
         typer.echo(json.dumps([{"name": file.name, "part": file.part, "text": file.text} for file in files], indent=2))
