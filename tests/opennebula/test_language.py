@@ -1,16 +1,36 @@
 """The stand-in's own reader of templates, by examples from OpenNebula's documentation and from its grammar."""
 
+import random
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuilder.opennebula.template import Template, Vector, single, write_template
+from imagebuilder.opennebula.parser import parse_template
+from imagebuilder.opennebula.template import Pair, Template, Vector, single, write_template
 from imagebuilder.opennebula.things import as_xml
 from tests.opennebula.language import Attributes, TemplateError, read_template
 
 # What the language can say: see `quoted`. XML has no control characters but these two.
 CHARACTERS = st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], include_characters="\n\t")
+PIECES = (
+    *("A", "b", "1", "x y", "=", " = ", "[", "]", ",", '"', '\\"', "\\", "'", "]]>", "#", "#c\n", " ", "\t", "\n"),
+    *('"q"', '"q r"', "A = 1\n", "B = [ C = 2 ]", 'C="d, e"'),
+)
 TEXTS = st.text(CHARACTERS, min_size=1, max_size=30).filter(lambda one: not one.endswith("\\") and "]]>" not in one)
+
+
+def own_reading(text: str) -> Attributes:
+    """What imgbuild's own reader makes of a template; of several pairs of a name oned keeps the first."""
+    template, _ = parse_template(text, Path("test"))
+    return [
+        (
+            one.key,
+            one.value.text if isinstance(one, Pair) else {pair.key: one.get(pair.key) or "" for pair in one.pairs},
+        )
+        for one in template.attributes
+    ]
 
 
 @pytest.mark.parametrize(
@@ -65,6 +85,17 @@ def test_what_imgbuild_writes_is_read_by_oned_as_it_was_meant(value: str, inner:
     read = read_template(write_template(template))
 
     assert read == [("NAME", value), ("NIC", {"NETWORK": inner, "IP": "10.1.1.55"})]
+
+
+def test_what_imgbuild_reads_without_a_fault_oned_reads_in_the_same_way() -> None:
+    chance = random.Random(7)
+    texts = ["A = " + "".join(chance.choices(PIECES, k=chance.randint(1, 7))) for _ in range(60_000)]
+    faultless = [text for text in texts if not parse_template(text, Path("test"))[1]]
+
+    read = {text: (own_reading(text), read_template(text)) for text in faultless}
+
+    assert [text for text, (ours, theirs) in read.items() if ours != theirs] == []
+    assert len(read) > 500
 
 
 @given(value=TEXTS, inner=TEXTS)
