@@ -10,8 +10,8 @@ from imagebuilder.opennebula.calls import AnswerLostError, NotThereError, WrongS
 from imagebuilder.opennebula.change_plan import ORDER, Change, ChangePlan, plan_changes
 from imagebuilder.opennebula.server import Server
 from imagebuilder.opennebula.template import vector
-from imagebuilder.opennebula.things import TOOLS, AddressRange, Kind, Thing, Wanted, marked, run_of, updated
-from imagebuilder.opennebula.undo import Deed, Deeds, undone_on_failure
+from imagebuilder.opennebula.things import TOOLS, AddressRange, Drivers, Kind, Thing, Wanted, marked, run_of, updated
+from imagebuilder.opennebula.undo import Deeds, undone_on_failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,7 @@ class Patience:
     image_s: float = 3600.0  # oned copies images one after another, each of some GiB
     network_s: float = 120.0
     undo_s: float = 30.0
+    lost_s: float = 5.0  # how long after a lost answer its call may still be done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,28 +90,34 @@ class _Run:
             what=f"perhaps {wanted.kind} {wanted.name}: the answer to its making was lost",
             command=f"{TOOLS[wanted.kind]} delete {wanted.name}",
         )
-        template = marked(wanted.template, cluster=self._order.cluster, run=self._order.run)
-        match wanted.kind:
-            case "image":
-                made = self._note(deed, wanted, server.make_image(template, datastore))
-            case "template":
-                made = self._note(deed, wanted, server.make_template(template))
-            case "network":
-                made = self._note(deed, wanted, server.make_network(template))
-            case "host":
-                if wanted.drivers is None:
-                    raise ValueError(f"the host {wanted.name} has no drivers")
-                made = self._note(deed, wanted, server.make_host(wanted.name, wanted.drivers))
-                thing = server.look("host", made)  # the call takes no template
-                server.update("host", made, updated(wanted, thing, cluster=self._order.cluster, run=self._order.run))
-        return made
-
-    def _note(self, deed: Deed, wanted: Wanted, made: int) -> int:
-        """From here on the object's id is known."""
+        try:
+            made = self._allocate(wanted, datastore)
+        except AnswerLostError:
+            raise
+        except RemoteError:  # oned has refused: nothing was made
+            self._deeds.done.remove(deed)
+            raise
         thing = Thing(kind=wanted.kind, id=made, name=wanted.name, template=wanted.template)
         self._deeds.begin(partial(self._remove, thing), what=f"{wanted.kind} {wanted.name}", command=thing.removal)
         self._deeds.done.remove(deed)
+        if wanted.kind == "host":  # its call takes no template
+            found = server.look("host", made)
+            server.update("host", made, updated(wanted, found, cluster=self._order.cluster, run=self._order.run))
         return made
+
+    def _allocate(self, wanted: Wanted, datastore: int) -> int:
+        template = marked(wanted.template, cluster=self._order.cluster, run=self._order.run)
+        match wanted:
+            case Wanted(kind="image"):
+                return self._server.make_image(template, datastore)
+            case Wanted(kind="template"):
+                return self._server.make_template(template)
+            case Wanted(kind="network"):
+                return self._server.make_network(template)
+            case Wanted(kind="host", drivers=Drivers() as drivers):
+                return self._server.make_host(wanted.name, drivers)
+            case _:
+                raise ValueError(f"the host {wanted.name} has no drivers")
 
     def _update(self, change: Change, thing: Thing) -> None:
         wanted, server = change.wanted, self._server
@@ -142,7 +149,11 @@ class _Run:
 
     def _remove_if_made(self, wanted: Wanted) -> None:
         """Remove an object that was perhaps made: one of this name whose mark is this run's."""
-        found = [one for one in self._server.find_own(wanted.kind) if one.name == wanted.name]
+        until = time.monotonic() + self._order.patience.lost_s
+        while not (found := [one for one in self._server.find_own(wanted.kind) if one.name == wanted.name]):
+            if time.monotonic() > until:
+                return
+            time.sleep(self._order.patience.poll_s)
         for one in found:
             if wanted.kind == "host":
                 raise RemoteError("a host cannot say who made it", where=wanted.name)

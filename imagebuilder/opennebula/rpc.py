@@ -9,7 +9,7 @@ import queue
 import threading
 import xmlrpc.client
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from xml.parsers.expat import ExpatError
@@ -24,6 +24,7 @@ from imagebuilder.opennebula.calls import AnswerLostError, NotThereError, WrongS
 from imagebuilder.opennebula.login import Login
 
 _CONNECT_TIMEOUT_S = 10.0
+_END_OF_INTERRUPTED_S = 5.0  # somebody who has pressed Ctrl-C does not wait long
 _PIECE = 1 << 16
 _LARGEST_ANSWER = 256 << 20  # a pool of some ten thousand objects is a tenth of it
 _SEE_LOG = "see /var/log/one/oned.log on the front-end"
@@ -125,7 +126,8 @@ class _BoundedTransport(RequestsTransport):  # type: ignore[misc]  # pyone has n
         """Send a request and parse its answer, as xmlrpc.client.Transport.request does.
 
         In a thread of its own: limits of requests are for each read of a socket, so an answer that drips in never
-        ends. A thread that is given up ends with its socket, or with this process.
+        ends. A thread that is given up ends with its socket, or with this process. An interrupted call is waited for
+        a little: who undoes what it did must not look before it has done it.
         """
         answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
@@ -140,6 +142,10 @@ class _BoundedTransport(RequestsTransport):  # type: ignore[misc]  # pyone has n
             answer = answers.get(timeout=self._timeout_s)
         except queue.Empty:
             raise requests.ReadTimeout from None
+        except KeyboardInterrupt:
+            with suppress(queue.Empty):
+                answers.get(timeout=min(_END_OF_INTERRUPTED_S, self._timeout_s))
+            raise
         if isinstance(answer, BaseException):
             raise answer
         return answer

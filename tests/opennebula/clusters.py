@@ -24,7 +24,7 @@ MACHINE = """NAME = "local01" CPU = "1" MEMORY = "1024" DISK = [ IMAGE = "squirr
 NIC = [ NETWORK = "squirrel-private", IP = "10.1.1.55" ] CONTEXT = [ NETWORK = "YES" ]
 """
 # No time is lost in tests, but where one is about time.
-PATIENCE = Patience(poll_s=0.01, image_s=5, network_s=5, undo_s=0.2)
+PATIENCE = Patience(poll_s=0.01, image_s=5, network_s=5, undo_s=0.2, lost_s=0.02)
 
 
 def wanted(kind: Kind, text: str) -> Wanted:

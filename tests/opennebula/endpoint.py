@@ -17,9 +17,10 @@ from tests.opennebula.state import INTERNAL
 # drop: the connection ends before the call is done. lose: it is done, and the answer is lost. internal: an error of
 # oned's own. hang: nothing comes. gateway: another program answers for oned. babble: an answer that is none.
 # mirror: what was asked comes back. drip: a byte now and then. gossip: an error with the session in it.
-# interrupt: it is done, and whoever has started this process presses Ctrl-C before the answer.
+# interrupt: whoever has started this process presses Ctrl-C, and then it is done. late: the connection ends, and then
+# it is done.
 How = Literal[
-    "drop", "lose", "internal", "hang", "gateway", "babble", "redirect", "mirror", "drip", "gossip", "interrupt"
+    "drop", "lose", "internal", "hang", "gateway", "babble", "redirect", "mirror", "drip", "gossip", "interrupt", "late"
 ]
 
 
@@ -52,6 +53,9 @@ def serving(oned: Oned, *, tls: ssl.SSLContext | None = None) -> Iterator[Endpoi
                 self.close_connection = True
                 with suppress(OSError):
                     self.connection.shutdown(2)
+                if how == "late":
+                    endpoint.over.wait(0.05)
+                    _answer(endpoint, str(method), arguments)
                 return
             status, text = answer
             self.send_response(status)
@@ -70,7 +74,7 @@ def serving(oned: Oned, *, tls: ssl.SSLContext | None = None) -> Iterator[Endpoi
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
+        server.daemon_threads = False  # what was begun is done when the block ends
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
         endpoint.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}/RPC2"
@@ -90,9 +94,10 @@ def _ordered(
     if how == "lose":
         _answer(endpoint, method, arguments)
     if how == "interrupt":
-        _answer(endpoint, method, arguments)
         os.kill(os.getpid(), signal.SIGINT)
-    if how in {"hang", "interrupt"}:
+        endpoint.over.wait(0.05)
+        _answer(endpoint, method, arguments)
+    if how == "hang":
         endpoint.over.wait(20)
     answers: dict[How, tuple[int, bytes]] = {
         "gateway": (502, b"<html>Bad Gateway</html>"),

@@ -1,5 +1,6 @@
 """Plans and what is done by them, against the stand-in: again, over other people's things, and in failures."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.opennebula.clusters import (
     CLUSTER,
     MACHINE,
     NETWORK,
+    PATIENCE,
     apply,
     apply_planned,
     changed_cluster,
@@ -282,7 +284,18 @@ def test_what_was_made_though_the_answer_was_lost_is_found_and_removed(tmp_path:
         with pytest.raises((RemoteError, KeyboardInterrupt)) as error:
             apply(server, *small_cluster(tmp_path))
 
-        assert (type(error.value) is LeftoversError, endpoint.oned.things()) == (False, [])
+    assert (type(error.value) is LeftoversError, endpoint.oned.things()) == (False, [])
+
+
+@pytest.mark.parametrize("method", ["one.vn.allocate", "one.image.allocate", "one.template.allocate"])
+def test_what_was_made_only_after_its_connection_was_lost_is_removed(tmp_path: Path, method: str) -> None:
+    with running() as (endpoint, server):
+        endpoint.faults[FIRST.index(method)] = "late"
+
+        with pytest.raises(RemoteError, match="the connection was lost"):
+            apply(server, *small_cluster(tmp_path), patience=replace(PATIENCE, lost_s=1.0))
+
+    assert endpoint.oned.things() == []
 
 
 def test_a_host_whose_answer_was_lost_is_listed_for_it_cannot_say_who_made_it(tmp_path: Path) -> None:
@@ -322,8 +335,6 @@ def test_what_cannot_be_undone_is_listed_with_its_commands(tmp_path: Path) -> No
             f"{endpoint.url}: one.template.allocate: Cannot update the DB.\n"
             "  fix: see /var/log/one/oned.log on the front-end\n"
             "  left behind; remove each with the command below it:\n"
-            "  perhaps template local01: the answer to its making was lost\n"
-            "    onetemplate delete local01\n"
             "  image squirrel-local01-1111\n"
             "    oneimage delete 1\n"
             "  network squirrel-private\n"
