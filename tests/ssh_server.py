@@ -1,6 +1,8 @@
 """A real ssh server on the loopback that runs commands in a directory of the test; nobody else can log in."""
 
 import asyncio
+import os
+import signal
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -123,15 +125,26 @@ async def _serve(server: SshServer, process: "asyncssh.SSHServerProcess[bytes]")
         stderr=asyncio.subprocess.PIPE,
         cwd=server.home,
         env={"HOME": str(server.home), "PATH": server.path, "LC_ALL": "C"},
+        start_new_session=True,
     )
     feeding = asyncio.create_task(_feed(server, number, process, child))
-    await asyncio.gather(_copy(child.stdout, process.stdout), _copy(child.stderr, process.stderr))
-    code = await child.wait()
-    feeding.cancel()  # a client may wait for the end before it closes the command's input
-    await asyncio.wait([feeding])
+    try:
+        await asyncio.gather(_copy(child.stdout, process.stdout), _copy(child.stderr, process.stderr))
+        code = await child.wait()
+    finally:
+        feeding.cancel()  # a client may wait for the end before it closes the command's input
+        await asyncio.wait([feeding])
+        await _end(child)
     if process.is_closing():
         server.lost.set()
     process.exit(code)
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    """End a command, with all that it has started, and close its pipes."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    await child.communicate()
 
 
 async def _feed(
