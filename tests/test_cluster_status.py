@@ -15,6 +15,8 @@ from tests.cluster_server import ClusterServer, cluster_server, ssh_program
 from tests.command import IMGBUILD, Run, environment
 from tests.machines import PROJECT, shipped_site
 
+pytestmark = pytest.mark.remote
+
 CASES = PROJECT / "tests/cases/qstat"
 INSTANCE = "i-0396f7a2221e68978"
 TROUBLE = "error: commlib error: got select error (Connection refused)"

@@ -32,7 +32,7 @@ def shown_commands() -> Iterator[str]:
 
 def unknown_words(command_line: str) -> list[str]:
     """The words of a command line that are neither a verb nor an option of what stands before them."""
-    words = shlex.split(command_line.partition(" > ")[0], comments=True)[1:]
+    words = shlex.split(re.split(r" [>|] ", command_line)[0], comments=True)[1:]
     command = typer.main.get_command(app)
     unknown = []
     while words:

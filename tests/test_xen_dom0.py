@@ -22,6 +22,8 @@ from tests.exports import (
 )
 from tests.ssh_server import SshServer, ssh_server, write_user_key
 
+pytestmark = pytest.mark.remote
+
 # Of the state that its directory has: see test_xen_folder_texts.py.
 XL = """
 case $1 in

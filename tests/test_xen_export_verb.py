@@ -17,6 +17,8 @@ from tests.exports import names_in, overlay_image, put_program, qemu_img
 from tests.machines import PROJECT
 from tests.ssh_server import SshServer, ssh_server
 
+pytestmark = pytest.mark.remote
+
 XL = """
 case $1 in
     list) [ $# = 1 ] || [ -e "$HOME/running" ] ;;

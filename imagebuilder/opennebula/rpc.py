@@ -47,7 +47,9 @@ _REFUSALS: dict[type[Exception], _Refusal] = {
     pyone.OneAuthorizationException: _Refusal(
         error=RemoteError, fix="use a user that may do this; the rights that are needed: docs/opennebula-apply.md"
     ),
-    pyone.OneNoExistsException: _Refusal(error=NotThereError, fix="run the same command again: it looks anew"),
+    pyone.OneNoExistsException: _Refusal(
+        error=NotThereError, fix="see what is there now; the same command, run again, looks anew"
+    ),
     pyone.OneActionException: _Refusal(error=WrongStateError, fix="wait until the object is ready, and run it again"),
     pyone.OneApiException: _Refusal(error=RemoteError, fix="use OpenNebula 6 or 7"),
     pyone.OneInternalException: _Refusal(error=RemoteError, fix=_SEE_LOG),

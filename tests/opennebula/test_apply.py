@@ -27,6 +27,8 @@ from tests.opennebula.clusters import (
 from tests.opennebula.endpoint import How
 from tests.opennebula.oned import Oned
 
+pytestmark = pytest.mark.remote
+
 # All calls of a first run with the small cluster, and of one that changes it: see the tests that count them.
 FIRST = (
     *("one.vnpool.info", "one.imagepool.info", "one.templatepool.info", "one.hostpool.info", "one.datastorepool.info"),

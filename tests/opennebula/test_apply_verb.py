@@ -20,6 +20,8 @@ from tests.opennebula.oned import Oned
 from tests.opennebula.pools import PENDING
 from tests.opennebula.state import PASSWORD
 
+pytestmark = pytest.mark.remote
+
 One = Callable[..., Outcome]
 KEYS = {"oneserver": "1" * 64, "local01": "2" * 64, "worker": "3" * 64}
 

@@ -21,3 +21,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = imgbuild(site, "build")
     assert built.code == 0, built.err
     return site
+
+
+@pytest.fixture(scope="session")
+def bases(cluster: Path) -> Path:
+    """The bases of a store, to be copied into another one."""
+    return cluster / "store/bases"

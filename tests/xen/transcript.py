@@ -14,7 +14,7 @@ _WORTH_READING = re.compile(
     r"Xen version|Command line|Linux version|Booting paravirtualized|Hypervisor detected|Xen: using"
     r"|blkfront|xvda|netfront|vif|enX|br0|xenbr|console \[|EXT4-fs"
 )
-_WIDTH = 160
+_WIDTH = 116  # as all documents here
 
 # What the table shows, and the words by which a line tells it.
 _STEPS = {
@@ -28,24 +28,25 @@ _STEPS = {
 _HEAD = """\
 # `xl create` under Xen: what was said
 
-What `make test-xen` saw, made by `python -m tests.xen.transcript` after it passed. The machine is one that QEMU 7.2
-emulates (TCG, no KVM), with Xen 4.17 and a dom0 of Debian 12, each time from power on until the guest shows its login
-prompt and answers dom0 at its addresses. The disk is the qcow2 overlay on the base that `imgbuild build` leaves in the
-store, at the path that the configuration names.
+What `make test-xen` saw, made by `python -m tests.xen.transcript` after it passed. The machine is one that QEMU
+7.2 emulates (TCG, no KVM), with Xen 4.17 and a dom0 of Debian 12, each time from power on until the guest shows its
+login prompt and answers dom0 at its addresses. The disk is the qcow2 overlay on the base that `imgbuild build`
+leaves in the store, at the path that the configuration names.
 
 - **local01**: `xl create` on the very text that `imgbuild xen local01` prints: pv, pygrub.
-- **oneserver-named-by-udev**: with three lines changed. Kernel and initial RAM disk are given to it directly, without
-  `net.ifnames=0`, so that udev in the initial RAM disk makes enX0 of eth0, as on a base of one's own; and its two
-  cards come in the other order. They have their names by MAC address (decisions/0016-cards-by-mac-address.md).
+- **oneserver-named-by-udev**: with three lines changed. Kernel and initial RAM disk are given to it directly,
+  without `net.ifnames=0`, so that udev in the initial RAM disk makes enX0 of eth0, as on a base of one's own; and
+  its two cards come in the other order. They have their names by MAC address
+  (decisions/0016-cards-by-mac-address.md).
 
 Seconds from power on, on two processors that had other work as well:
 
 """
 
 _SECTION = """
-In front of each line stand the seconds since power on, and who says it: dom0 is the machine's first serial line, with
-Xen, dom0's kernel and tests/xen/dom0.sh; the guest's console is on the second. Left out is what Xen and the kernels say
-of hardware, and the ends of long lines.
+In front of each line stand the seconds since power on, and who says it: dom0 is the machine's first serial line,
+with Xen, dom0's kernel and tests/xen/dom0.sh; the guest's console is on the second. Left out is what Xen and the
+kernels say of hardware, and the ends of long lines.
 """
 
 
