@@ -58,7 +58,8 @@ demo: setup
 
 rehearse: setup
 	$(IMGBUILD) build
-	$(IMGBUILD) rehearse
+	@trap '$(IMGBUILD) rehearse --down' EXIT; trap 'exit 130' INT TERM; set -x; \
+		$(IMGBUILD) rehearse --keep && { $(IMGBUILD) cluster status --rehearsal || [ $$? -eq 1 ]; }
 
 check: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check --quiet .
