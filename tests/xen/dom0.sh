@@ -7,7 +7,7 @@ PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
 job=${0%/*}
 # What job_disk.py says.
-name='' config='' store='' bridges='' addresses=''
+name='' command='' store='' bridges='' addresses=''
 # shellcheck source=/dev/null
 . "$job/settings"
 
@@ -38,9 +38,9 @@ make_bridges() { # BRIDGE=ADDRESS/LENGTH...
 # libxl ends a hotplug script that takes longer than 40 s, as one may on a busy machine. Hence a second try.
 create() {
 	for try in first second; do
-		say "xl create $config"
-		xl create "$config" && return
-		say "the $try xl create failed"
+		say "$command"
+		$command && return
+		say "the $try time it failed"
 		tail -n 30 /var/log/xen/*.log
 		xl destroy "$name"
 	done

@@ -13,6 +13,7 @@ _SCRIPT = Path(__file__).with_name("dom0.sh")
 _SIZE_BYTES = 3 << 30
 # Where dom0 sees the disk.
 DIRECTORY = Path("/mnt")
+_EXPORTED = Path("brought/guest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,17 +28,16 @@ class Job:
     """The guest's address on each bridge."""
     files: Mapping[str, Path] = field(default_factory=dict)
     """What else is on the disk, by name."""
+    folder: Path | None = None
+    """An exported folder, whose own `start` starts the guest; `configuration` is of no use then."""
 
 
 def make_job_disk(job: Job, store: Store, *, scratch: Path) -> Path:
     """The disk, made in `scratch`; the images in it are as they are in the store."""
     tree, disk = scratch / "job", scratch / "job.raw"
-    base = store.base(job.image.base_digest)
-    assert base is not None
-    for directory in (job.image.directory, base.directory):
-        copy = tree / "store" / directory.relative_to(store.root)
-        copy.parent.mkdir(parents=True)
-        run_program(["cp", "-r", "--reflink=auto", "--sparse=always", directory, copy])
+    for directory, place in _directories(job, store).items():
+        (tree / place).parent.mkdir(parents=True)
+        run_program(["cp", "-r", "--preserve=timestamps", "--reflink=auto", "--sparse=always", directory, tree / place])
     (tree / "dom0.sh").write_bytes(_SCRIPT.read_bytes())
     (tree / "guest.cfg").write_text(job.configuration, encoding="utf-8")
     (tree / "settings").write_text(_settings(job, store), encoding="utf-8")
@@ -50,10 +50,19 @@ def make_job_disk(job: Job, store: Store, *, scratch: Path) -> Path:
     return disk
 
 
+def _directories(job: Job, store: Store) -> Mapping[Path, Path]:
+    """The directories that hold the guest's disk, and where they are on the disk of the job."""
+    if job.folder is not None:
+        return {job.folder: _EXPORTED}
+    base = store.base(job.image.base_digest)
+    assert base is not None
+    return {place: "store" / place.relative_to(store.root) for place in (job.image.directory, base.directory)}
+
+
 def _settings(job: Job, store: Store) -> str:
     values = {
         "name": job.image.name,
-        "config": str(DIRECTORY / "guest.cfg"),
+        "command": str(DIRECTORY / _EXPORTED / "start") if job.folder else f"xl create {DIRECTORY / 'guest.cfg'}",
         "store": str(store.root.absolute()),
         "bridges": " ".join(f"{bridge}={address}" for bridge, address in job.bridges.items()),
         "addresses": " ".join(f"{bridge}={address}" for bridge, address in job.addresses.items()),

@@ -49,6 +49,27 @@ def test_the_node_starts_with_the_configuration_that_imgbuild_wrote(dom0: Dom0, 
     assert seen.neighbours == {("10.1.1.55", "xenbr0", "00:16:3e:03:90:41")}
 
 
+def test_an_exported_folder_starts_its_machine_with_the_kernel_beside_its_disk(
+    dom0: Dom0, store: Store, tmp_path: Path
+) -> None:
+    exported = imgbuild(
+        PROJECT, "xen", "local01", "--boot", "kernel", "--export", str(tmp_path / "exports"), store=store.root
+    )
+    job = Job(
+        image=image_of(store, "node", "local01"),
+        configuration="",
+        bridges=BRIDGES,
+        addresses={"xenbr0": "10.1.1.55"},
+        folder=tmp_path / "exports/local01",
+    )
+
+    seen = asyncio.run(boot(dom0, job, store, scratch=tmp_path, transcript=transcript("local01-exported")))
+
+    assert exported.code == 0
+    assert seen.prompt == "local01 login:"
+    assert seen.neighbours == {("10.1.1.55", "xenbr0", "00:16:3e:03:90:41")}
+
+
 def test_interfaces_have_their_names_though_the_kernel_options_leave_them_to_udev(
     dom0: Dom0, store: Store, tmp_path: Path
 ) -> None:
