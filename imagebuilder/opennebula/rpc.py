@@ -139,8 +139,8 @@ class _BoundedTransport(RequestsTransport):  # type: ignore[misc]  # pyone has n
             except BaseException as error:  # noqa: BLE001 - raised again by who waits
                 answers.put(error)
 
-        threading.Thread(target=ask, daemon=True, name="opennebula").start()
         try:
+            threading.Thread(target=ask, daemon=True, name="opennebula").start()
             answer = answers.get(timeout=self._timeout_s)
         except queue.Empty:
             raise requests.ReadTimeout from None

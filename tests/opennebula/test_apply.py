@@ -29,6 +29,9 @@ from tests.opennebula.oned import Oned
 
 pytestmark = pytest.mark.remote
 
+# Where all can be undone: as long as a busy machine may need for it.
+PATIENT = replace(PATIENCE, undo_s=10)
+
 # All calls of a first run with the small cluster, and of one that changes it: see the tests that count them.
 FIRST = (
     *("one.vnpool.info", "one.imagepool.info", "one.templatepool.info", "one.hostpool.info", "one.datastorepool.info"),
@@ -255,7 +258,7 @@ def test_a_first_run_that_fails_at_any_call_leaves_nothing(tmp_path: Path, numbe
         endpoint.faults[number] = how
 
         with pytest.raises(RemoteError) as error:
-            apply(server, *small_cluster(tmp_path))
+            apply(server, *small_cluster(tmp_path), patience=PATIENT)
 
         assert FIRST[number] in str(error.value)
         assert (type(error.value) is LeftoversError, endpoint.oned.things()) == (False, [])
@@ -271,7 +274,7 @@ def test_a_change_that_fails_at_any_call_is_taken_back(tmp_path: Path, number: i
         endpoint.faults[number] = how
 
         with pytest.raises(RemoteError) as error:
-            apply(server, *changed_cluster(tmp_path), run="run2")
+            apply(server, *changed_cluster(tmp_path), run="run2", patience=PATIENT)
 
         assert CHANGE[number] in str(error.value)
         assert (type(error.value) is LeftoversError, snapshot(endpoint.oned)) == (False, before)
@@ -284,7 +287,7 @@ def test_what_was_made_though_the_answer_was_lost_is_found_and_removed(tmp_path:
         endpoint.faults[number] = how
 
         with pytest.raises((RemoteError, KeyboardInterrupt)) as error:
-            apply(server, *small_cluster(tmp_path))
+            apply(server, *small_cluster(tmp_path), patience=PATIENT)
 
     assert (type(error.value) is LeftoversError, endpoint.oned.things()) == (False, [])
 
@@ -295,7 +298,7 @@ def test_what_was_made_only_after_its_connection_was_lost_is_removed(tmp_path: P
         endpoint.faults[FIRST.index(method)] = "late"
 
         with pytest.raises(RemoteError, match="the connection was lost"):
-            apply(server, *small_cluster(tmp_path), patience=replace(PATIENCE, lost_s=1.0))
+            apply(server, *small_cluster(tmp_path), patience=replace(PATIENT, lost_s=10))
 
     assert endpoint.oned.things() == []
 

@@ -49,21 +49,22 @@ def test_the_node_starts_with_the_configuration_that_imgbuild_wrote(dom0: Dom0, 
     assert seen.neighbours == {("10.1.1.55", "xenbr0", "00:16:3e:03:90:41")}
 
 
+@pytest.mark.parametrize("kind", ["pv", "pvh"])
 def test_an_exported_folder_starts_its_machine_with_the_kernel_beside_its_disk(
-    dom0: Dom0, store: Store, tmp_path: Path
+    dom0: Dom0, store: Store, tmp_path: Path, kind: str
 ) -> None:
-    exported = imgbuild(
-        PROJECT, "xen", "local01", "--boot", "kernel", "--export", str(tmp_path / "exports"), store=store.root
-    )
+    folder = tmp_path / "exports"
+    options = ("--type", kind, "--boot", "kernel", "--export", str(folder))
+    exported = imgbuild(PROJECT, "xen", "local01", *options, store=store.root)
     job = Job(
         image=image_of(store, "node", "local01"),
         configuration="",
         bridges=BRIDGES,
         addresses={"xenbr0": "10.1.1.55"},
-        folder=tmp_path / "exports/local01",
+        folder=folder / "local01",
     )
 
-    seen = asyncio.run(boot(dom0, job, store, scratch=tmp_path, transcript=transcript("local01-exported")))
+    seen = asyncio.run(boot(dom0, job, store, scratch=tmp_path, transcript=transcript(f"local01-exported-{kind}")))
 
     assert exported.code == 0
     assert seen.prompt == "local01 login:"

@@ -34,8 +34,8 @@ login prompt and answers dom0 at its addresses. The disk is the qcow2 overlay on
 leaves in the store, at the path that the configuration names.
 
 - **local01**: `xl create` on the very text that `imgbuild xen local01` prints: pv, pygrub.
-- **local01-exported**: the folder that `imgbuild xen local01 --boot kernel --export` makes, brought into dom0 and
-  started by its own script: pv, with the image's kernel beside a raw disk.
+- **local01-exported-pv**, **-pvh**: the folder that `imgbuild xen local01 --type pv --boot kernel --export` makes,
+  brought into dom0 and started by its own script: with the image's kernel beside a raw disk.
 - **oneserver-named-by-udev**: with three lines changed. Kernel and initial RAM disk are given to it directly,
   without `net.ifnames=0`, so that udev in the initial RAM disk makes enX0 of eth0, as on a base of one's own; and
   its two cards come in the other order. They have their names by MAC address
