@@ -70,6 +70,7 @@ prepare_devices
 mkdir -p "${store%/*}" /var/log/xen /run/lock
 ln -sfn "$job/store" "$store"
 hostname dom0
+ip link set lo up # where the screen of an hvm guest is shown
 # shellcheck disable=SC2086 # they are words
 make_bridges $bridges
 sh /etc/init.d/xen start
