@@ -270,12 +270,13 @@ def _rename_whole(new: Path, place: Path) -> None:
         flush(file)
     flush(new)
     if place.exists():  # not whole, or used since: then somebody may want it
-        place.rename(_free_name(place))
+        place.rename(name_for_used(place))
     new.rename(place)
     flush(place.parent)
 
 
-def _free_name(place: Path) -> Path:
+def name_for_used(place: Path) -> Path:
+    """Where the directory `place` is kept when another takes its name: beside it, as NAME.used-N, N the first free."""
     numbers = range(1, len(list(place.parent.iterdir())) + 2)
     return next(name for n in numbers if not (name := place.with_name(f"{place.name}{_USED}{n}")).exists())
 

@@ -24,7 +24,7 @@ from typing import Literal
 from imagebuilder.errors import BuildError, CheckError, HostError, UsageError
 from imagebuilder.image.appliance import DiskFormat
 from imagebuilder.image.qemu_img import backing_chain, copy_file, copy_to_qcow2, copy_to_raw, name_backing_file
-from imagebuilder.image.store import Image, disk_name
+from imagebuilder.image.store import Image, disk_name, name_for_used
 from imagebuilder.programs import ask_program
 from imagebuilder.whole_files import flush
 
@@ -32,7 +32,7 @@ MANIFEST, SUMS = "export.json", "SHA256SUMS"
 
 # Part of every key: raise it when the same image and texts are to give another folder.
 _VERSION = 1
-_NEW, _LOCK, _USED = ".new-", ".lock", ".used-"
+_NEW, _LOCK = ".new-", ".lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +172,7 @@ def _put_in_place(new: Path, folder: Path) -> Path | None:
         flush(folder.parent)
         return None
     is_used = was_used(folder)
-    earlier = _free_name(folder) if is_used else new.with_name(f"{new.name}.old")
+    earlier = name_for_used(folder) if is_used else new.with_name(f"{new.name}.old")
     try:
         folder.rename(earlier)
         new.rename(folder)
@@ -182,11 +182,6 @@ def _put_in_place(new: Path, folder: Path) -> Path | None:
         raise
     flush(folder.parent)
     return earlier if is_used else None
-
-
-def _free_name(folder: Path) -> Path:
-    numbers = range(1, len(list(folder.parent.iterdir())) + 2)
-    return next(name for n in numbers if not (name := folder.with_name(f"{folder.name}{_USED}{n}")).exists())
 
 
 def _key_of(folder: Path, name: str) -> str | None:
