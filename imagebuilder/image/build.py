@@ -1,7 +1,6 @@
 """Builds images: plans them all, then writes those that are not there yet in one appliance session."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from imagebuilder.edits.edit import Machine, VpnCredentials
-from imagebuilder.errors import HostError, UsageError
+from imagebuilder.errors import UsageError
 from imagebuilder.image.appliance import DiskFormat
 from imagebuilder.image.apply import Job, apply_plans
 from imagebuilder.image.bases import Bench, check_base, known_base, provide_base
 from imagebuilder.image.qemu_img import copy_to_raw, make_overlay
-from imagebuilder.image.store import LISTING, PLAN, Image, Store, StoredBase, disk_name
+from imagebuilder.image.store import LISTING, PLAN, Image, Store, StoredBase, disk_name, require_space
 from imagebuilder.plan.make_plan import make_plan, missing_packages
 from imagebuilder.plan.plan import Plan, foresee
 from imagebuilder.plan.target import Target
@@ -199,7 +198,4 @@ def _require_space(missing: Sequence[PlannedImage], image_format: DiskFormat, ro
     needed = len(missing) * _OVERLAY_BYTES
     if image_format == "raw":
         needed += sum(one.base.disk.stat().st_blocks * 512 for one in missing)
-    free = shutil.disk_usage(root).free
-    if free < needed:
-        what = f"{free >> 20} MiB are free, but the build may need {needed >> 20} MiB"
-        raise HostError(what, where=root, fix="make room, or choose another store with --store or IMGBUILD_STORE")
+    require_space(needed, root, "the build")

@@ -238,6 +238,14 @@ def make_directory(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
 
 
+def require_space(needed_bytes: int, directory: Path, purpose: str) -> None:
+    """Raise HostError if the file system of `directory` has less room than `purpose` may need."""
+    free = shutil.disk_usage(directory).free
+    if free < needed_bytes:
+        what = f"{free >> 20} MiB are free, but {purpose} may need {needed_bytes >> 20} MiB"
+        raise HostError(what, where=directory, fix="make room, or choose another store with --store or IMGBUILD_STORE")
+
+
 @contextmanager
 def _store_errors(directory: Path) -> Iterator[None]:
     try:

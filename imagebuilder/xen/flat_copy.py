@@ -1,12 +1,10 @@
 """Raw copies of images, for a dom0 without qemu: such a one can use no qcow2, and no file that is an overlay."""
 
-import shutil
 from pathlib import Path
 
-from imagebuilder.errors import HostError
 from imagebuilder.image.bases import Bench
 from imagebuilder.image.qemu_img import backing_chain, copy_to_raw
-from imagebuilder.image.store import Image
+from imagebuilder.image.store import Image, require_space
 from imagebuilder.whole_files import flush
 
 # In the directory of the build that it is a copy of: `imgbuild clean` removes the two together.
@@ -41,7 +39,5 @@ def provide_flat_copy(image: Image, bench: Bench) -> Path:
 
 def _require_space(image: Image, home: Path) -> None:
     files = [file.path for file in backing_chain(image.disk, image.format)]
-    needed, free = sum(path.stat().st_blocks * 512 for path in files), shutil.disk_usage(home).free
-    if free < needed:
-        what = f"{free >> 20} MiB are free, but a flat copy of {image.name} may need {needed >> 20} MiB"
-        raise HostError(what, where=home, fix="make room, or choose another store with --store or IMGBUILD_STORE")
+    needed = sum(path.stat().st_blocks * 512 for path in files)
+    require_space(needed, home, f"a flat copy of {image.name}")
